@@ -1,0 +1,62 @@
+"""Environment variables and arguments to one frozen `Settings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How to profile; each field is also read from `QUERYTOLL_<FIELD>`.
+
+    Raises:
+        pydantic.ValidationError: a value is of the wrong type or out of range, or the name is unknown.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="QUERYTOLL_", frozen=True, extra="forbid")
+
+    enabled: bool = True
+    """False: requests are passed through, nothing is recorded."""
+    sample_rate: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of requests that are profiled; a request is profiled whole or not at all."""
+    server_timing: bool | None = None
+    """Answer with a `Server-Timing` header; None: only when the application runs in debug mode."""
+
+    slow_statement_seconds: PositiveFloat = 0.1
+    """`slow-query`: a statement that takes longer, event-loop stalls subtracted, is slow."""
+    statement_budget: PositiveInt = 50
+    """`too-many-queries`: statements that one request may send."""
+    database_budget_seconds: PositiveFloat = 1.0
+    """`too-much-db-time`: seconds that one request may spend in the database."""
+    idle_transaction_seconds: PositiveFloat = 0.2
+    """`idle-in-transaction`: a pause without SQL inside a transaction that is too long."""
+    long_transaction_seconds: PositiveFloat = 1.0
+    """`long-transaction`: from its first statement to its end."""
+    held_connection_seconds: PositiveFloat = 0.5
+    """`connection-held`: time that a connection may be kept without use."""
+    pool_wait_seconds: PositiveFloat = 0.1
+    """`pool-wait`: wait for a pooled connection that is too long."""
+    slow_request_seconds: NonNegativeFloat = 1.0
+    """The log gets one summary line for each request that spent longer in the database."""
+
+    project_root: Path = Field(default_factory=Path.cwd)
+    """Code below it is the application's, installed packages and virtual environments excepted."""
+    application_paths: tuple[Path, ...] = ()
+    """More folders or files whose code is the application's, wherever they lie."""
+    application_packages: tuple[str, ...] = ()
+    """Installed packages that are the application's (an image that runs `pip install .` for its own code)."""
+    library_paths: tuple[Path, ...] = ()
+    """Folders or files below the project root that are never blamed (a vendored framework, a repository base class)."""
+    stack_depth: PositiveInt = 8
+    """Application frames kept for each statement, innermost first."""
+
+    max_statements: PositiveInt = 10_000
+    """Statements kept per trace; the rest is counted in `Trace.dropped`."""
+    max_sql_length: PositiveInt = 20_000
+    """Characters of SQL text kept per statement."""
+    max_routes: PositiveInt = 300
+    """Pairs of method and route with series of their own in the metrics; the rest folds into `other`."""
+    max_fingerprints: PositiveInt = 200
+    """Fingerprints with series of their own in the metrics; the rest folds into `other`."""
