@@ -1,0 +1,1 @@
+"""Reports to the outside: a log, metrics, spans."""
