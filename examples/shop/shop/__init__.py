@@ -1,0 +1,1 @@
+"""The example shop: an ordinary FastAPI and SQLAlchemy application, with planted faults for querytoll to find."""

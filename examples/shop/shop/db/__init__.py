@@ -1,0 +1,1 @@
+"""Engine, sessions, and what requests get of them."""

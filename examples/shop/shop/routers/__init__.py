@@ -1,0 +1,1 @@
+"""Endpoints: the clean ones here, the faulty ones in `faults`."""
