@@ -1,0 +1,199 @@
+"""The running stack to the application's own lines, across greenlets and threads."""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Final
+
+from greenlet import getcurrent
+from greenlet import greenlet as Greenlet
+
+from querytoll.model import Site
+
+LIBRARY: Final = 0
+APPLICATION: Final = 1
+EDGE: Final = 2
+
+# A stack is followed outwards until one of these: what lies beyond belongs to the server, not to the request.
+_EDGES: Final = (
+    "/querytoll/middleware.py",
+    "/starlette/routing.py",
+    "/fastapi/routing.py",
+    "/litestar/routes/http.py",
+    "/asyncio/events.py",
+    "/asyncio/base_events.py",
+    "/asyncio/runners.py",
+    "/concurrent/futures/thread.py",
+    "/anyio/_backends/_asyncio.py",
+    "/threading.py",
+)
+_OWN: Final = f"{Path(__file__).parent}{os.sep}"
+_INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_COMPREHENSIONS: Final = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+_JUMPS: Final = frozenset((*dis.hasjrel, *dis.hasjabs))
+_UNCONDITIONAL: Final = frozenset(("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"))
+_NO_FALL_THROUGH: Final = _UNCONDITIONAL | {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"}
+_MAX_SITES: Final = 20_000
+
+
+class CallSites:
+    """Finds the application's frames; what it learns of a file or an instruction is kept, bounded.
+
+    Args:
+        root: the project's folder; files below it are shown relative to it.
+        application: more folders or files that are the application's.
+        packages: installed packages that are the application's.
+        library: folders or files that never are.
+        depth: frames kept per stack.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        application: Iterable[Path] = (),
+        packages: Iterable[str] = (),
+        library: Iterable[Path] = (),
+        depth: int = 8,
+    ) -> None:
+        self._root = f"{os.path.abspath(root)}{os.sep}"
+        self._application = tuple(os.path.abspath(path) for path in application)
+        self._packages = tuple(
+            f"{mark}{name}{end}" for mark in _INSTALLED for name in packages for end in (os.sep, ".py")
+        )
+        self._library = tuple(os.path.abspath(path) for path in library)
+        self._depth = depth
+        self._kinds: dict[str, int] = {}
+        # The code object is kept with its sites: its id must not be reused while it is a key.
+        self._sites: dict[tuple[int, int], tuple[Site, CodeType]] = {}
+
+    def stack(self, skip: int) -> tuple[Site, ...]:
+        """Return the application's frames, innermost first.
+
+        Args:
+            skip: frames above this function that are known to be of no interest; fewer than the stack has.
+        """
+        frame: FrameType | None = sys._getframe(skip)
+        kinds, known, depth = self._kinds, self._sites, self._depth
+        found: list[Site] = []
+        greenlet: Greenlet | None = getcurrent()
+        while True:
+            while frame is not None:
+                code = frame.f_code
+                kind = kinds.get(code.co_filename)
+                if kind is None:
+                    kind = self._learn(code.co_filename)
+                if kind:
+                    if kind == EDGE:
+                        return tuple(found)
+                    entry = known.get((id(code), frame.f_lasti))
+                    found.append(entry[0] if entry is not None else self._site(frame, code))
+                    if len(found) == depth:
+                        return tuple(found)
+                frame = frame.f_back
+            greenlet = greenlet.parent if greenlet is not None else None
+            if greenlet is None:
+                return tuple(found)
+            frame = greenlet.gr_frame
+
+    def _learn(self, filename: str) -> int:
+        kind = self.kind(filename)
+        if len(self._kinds) < _MAX_SITES:
+            self._kinds[filename] = kind
+        return kind
+
+    def kind(self, filename: str) -> int:
+        """Tell whether a file is `APPLICATION`, `LIBRARY` or an `EDGE` at which a request's stack ends."""
+        if filename.startswith("<"):
+            return APPLICATION if filename.startswith(("<stdin", "<ipython", "<console", "<python-input")) else LIBRARY
+        path = os.path.abspath(filename)
+        if _below(path, self._library):
+            return LIBRARY
+        if path.replace(os.sep, "/").endswith(_EDGES) and (path.startswith((_OWN, *_STDLIB)) or _is_installed(path)):
+            return EDGE
+        if _below(path, self._application) or any(mark in path for mark in self._packages):
+            return APPLICATION
+        return LIBRARY if path.startswith((_OWN, *_STDLIB, *_ENVIRONMENT)) or _is_installed(path) else APPLICATION
+
+    def _site(self, frame: FrameType, code: CodeType) -> Site:
+        path = os.path.abspath(code.co_filename)
+        site = Site(
+            file=code.co_filename,
+            line=frame.f_lineno or code.co_firstlineno,
+            function=function_name(code),
+            path=path.removeprefix(self._root).replace(os.sep, "/"),
+            looping=in_loop(code, frame.f_lasti),
+        )
+        if len(self._sites) >= _MAX_SITES:
+            self._sites.clear()
+        self._sites[id(code), frame.f_lasti] = (site, code)
+        return site
+
+
+def function_name(code: CodeType) -> str:
+    """Return the qualified name of the function, of a comprehension the function that it stands in."""
+    name = code.co_qualname
+    while name.endswith(_COMPREHENSIONS):
+        name = name.rpartition(".")[0].removesuffix(".<locals>")
+    return name
+
+
+def in_loop(code: CodeType, offset: int) -> bool:
+    """Tell whether the instruction lies on a cycle of its function's control flow, exception edges included.
+
+    Ranges of backward jumps do not tell: handlers and the clean-up of `await` jump backwards too.
+    """
+    follows = _successors(code)
+    # Python 3.12 points into the inline cache of SEND.
+    offset = max((at for at in follows if at <= offset), default=0)
+    pending = list(follows.get(offset, ()))
+    seen: set[int] = set()
+    while pending:
+        at = pending.pop()
+        if at == offset:
+            return True
+        if at not in seen:
+            seen.add(at)
+            pending.extend(follows.get(at, ()))
+    return False
+
+
+def _successors(code: CodeType) -> dict[int, list[int]]:
+    bytecode = dis.Bytecode(code)
+    steps = list(bytecode)
+    sends = {step.offset for step in steps if step.opname == "SEND"}
+    follows: dict[int, list[int]] = {}
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        after = follows[step.offset] = []
+        if following is not None and step.opname not in _NO_FALL_THROUGH:
+            after.append(following.offset)
+        # The jump back to SEND is how a coroutine waits, not a loop of the program.
+        if step.opcode in _JUMPS and step.argval not in sends:
+            after.append(step.argval)
+    for start, end, target, *_ in getattr(bytecode, "exception_entries", ()):
+        for offset in range(start, end, 2):
+            if offset in follows:
+                follows[offset].append(target)
+    return follows
+
+
+def _below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
+
+
+def _is_installed(path: str) -> bool:
+    return any(mark in path for mark in _INSTALLED)
+
+
+def _folders(*paths: str) -> tuple[str, ...]:
+    return tuple({f"{os.path.abspath(path)}{os.sep}" for path in paths})
+
+
+_STDLIB: Final = _folders(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__))
+_ENVIRONMENT: Final = _folders(sys.prefix) if sys.prefix != sys.base_prefix else ()

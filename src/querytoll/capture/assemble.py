@@ -1,0 +1,227 @@
+"""A closed window to a frozen trace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from querytoll.capture.connections import Hold, Span
+from querytoll.capture.orm import relation
+from querytoll.capture.stalls import overlap
+from querytoll.capture.window import Entry, Window
+from querytoll.fingerprint import shape
+from querytoll.model import Checkout, Load, Outcome, Phase, Shape, Site, Statement, Trace, Transaction
+
+Function = tuple[str, str]
+"""File and qualified name."""
+
+_PREPARED: dict[str, Outcome] = {
+    "PREPARE TRANSACTION": "prepared",
+    "COMMIT PREPARED": "committed",
+    "ROLLBACK PREPARED": "rolled back",
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """What the middleware knows of the request behind a window; moments of the monotonic clock.
+
+    Args:
+        response_began: its first message was sent.
+        response_ended: its last byte was sent.
+        dependencies: functions that ran before the endpoint, for it.
+    """
+
+    method: str | None = None
+    route: str | None = None
+    path: str | None = None
+    status: int | None = None
+    response_began: float = float("inf")
+    response_ended: float = float("inf")
+    dependencies: Collection[Function] = ()
+
+    def phase(self, moment: float, stack: tuple[Site, ...]) -> Phase:
+        """Tell in which part of the request a statement started."""
+        if moment >= self.response_ended:
+            return "background"
+        if moment >= self.response_began:
+            return "response"
+        if self.dependencies and any((site.file, site.function) in self.dependencies for site in stack):
+            return "dependency"
+        return "endpoint"
+
+
+def assemble(window: Window, request: Request | None = None, *, max_sql_length: int = 20_000) -> Trace:
+    """Return the trace of a closed window, and let go of what the window held."""
+    request = request or Request()
+    entries, holds = window.entries, window.holds
+    window.entries, window.holds = [], []
+    spans: dict[int, tuple[int, Span]] = {}
+    controls: list[tuple[Entry, Shape]] = []
+    statements: list[Statement] = []
+    relations: dict[object, str | None] = {}
+    stalls = window.stalls()
+    start = window.started
+    for entry in entries:
+        what = shape(entry.sql)
+        if what.control:
+            controls.append((entry, what))
+            continue
+        span = entry.span
+        ordinal = None
+        if span is not None and not span.autocommit:
+            known = spans.get(id(span))
+            if known is None:
+                known = spans[id(span)] = (len(spans), span)
+            ordinal = known[0]
+        stream = entry.stream
+        ended = entry.ended if stream is None else _end_of_stream(entry, window)
+        name: str | None = None
+        load: Load | None = None
+        if entry.subject is not None:
+            load = entry.subject[1]
+            if entry.subject not in relations:
+                relations[entry.subject] = relation(entry.subject)
+            name = relations[entry.subject]
+        rows = entry.rows if stream is None else stream.rows
+        statements.append(
+            Statement._make(
+                (
+                    entry.sql if len(entry.sql) <= max_sql_length else entry.sql[:max_sql_length],
+                    what,
+                    entry.started - start,
+                    ended - entry.started,
+                    overlap(entry.started, ended, stalls) if stalls and entry.tap.is_async else 0.0,
+                    rows if rows >= 0 else None,
+                    entry.many,
+                    stream is not None,
+                    entry.stack,
+                    name,
+                    load if name is not None else None,
+                    entry.binds.digest,
+                    ordinal,
+                    "background" if entry.detached else request.phase(entry.started, entry.stack),
+                    entry.error if stream is None else stream.error or entry.error,
+                    entry.tap.name,
+                    entry.blocking,
+                    entry.detached,
+                    entry.ignores,
+                    entry.window,
+                    entry.binds.each,
+                    entry.binds.total,
+                    entry.entities or None,
+                    entry.size or None,
+                )
+            )
+        )
+    return Trace(
+        id=f"{random.getrandbits(128):032x}",
+        kind=window.kind,
+        name=window.name,
+        began=window.began,
+        elapsed=window.ended - start,
+        statements=tuple(statements),
+        transactions=_transactions([span for _, span in spans.values()], statements, controls, window),
+        connections=_checkouts(holds, entries, window),
+        method=request.method,
+        route=request.route,
+        path=request.path,
+        status=request.status,
+        controls=len(controls),
+        dropped=window.dropped,
+        database_seconds=_union(_busy(entries, window)),
+    )
+
+
+def so_far(window: Window) -> tuple[int, float]:
+    """Return the number of statements and the database time of a window that is still open."""
+    count = sum(not shape(entry.sql).control for entry in window.entries)
+    return count + window.dropped, _union(_busy(window.entries, window))
+
+
+def _end_of_stream(entry: Entry, window: Window) -> float:
+    """A result that nobody closed ends with its connection's stay, at the latest with the window."""
+    assert entry.stream is not None
+    back = entry.hold.back if entry.hold is not None else None
+    return entry.stream.ended or back or window.ended or entry.ended
+
+
+def _busy(entries: Iterable[Entry], window: Window) -> list[tuple[float, float]]:
+    intervals = []
+    spans: dict[int, Span] = {}
+    for entry in entries:
+        intervals.append((entry.started, entry.ended if entry.stream is None else _end_of_stream(entry, window)))
+        if entry.span is not None:
+            spans[id(entry.span)] = entry.span
+    intervals.extend((span.ended - span.ending, span.ended) for span in spans.values() if span.ended is not None)
+    return intervals
+
+
+def _union(intervals: list[tuple[float, float]]) -> float:
+    """Return the length of the union, so that overlapping statements count once."""
+    intervals.sort()
+    total, reached = 0.0, float("-inf")
+    for start, end in intervals:
+        if end > reached:
+            total += end - max(start, reached)
+            reached = end
+    return total
+
+
+def _transactions(
+    spans: list[Span], statements: list[Statement], controls: list[tuple[Entry, Shape]], window: Window
+) -> tuple[Transaction, ...]:
+    counts = [0] * len(spans)
+    for statement in statements:
+        if statement.transaction is not None:
+            counts[statement.transaction] += 1
+    prepared = _two_phase(controls) if controls else {}
+    return tuple(
+        Transaction(
+            engine=span.tap.name,
+            began=max(0.0, span.began - window.started),
+            elapsed=(span.ended or window.ended) - max(span.began, window.started),
+            ending=span.ending,
+            outcome=prepared.get(id(span), span.outcome),
+            statements=count,
+            site=span.stack[0] if span.stack else None,
+        )
+        for span, count in zip(spans, counts, strict=True)
+    )
+
+
+def _two_phase(controls: list[tuple[Entry, Shape]]) -> dict[int, Outcome]:
+    """Two-phase transactions end by statements, not by the dialect's commit."""
+    outcomes: dict[int, Outcome] = {}
+    for entry, what in controls:
+        for words, outcome in _PREPARED.items():
+            if what.text.startswith(words) and entry.error is None:
+                outcomes[id(entry.span)] = outcome
+    return outcomes
+
+
+def _checkouts(holds: list[Hold], entries: list[Entry], window: Window) -> tuple[Checkout, ...]:
+    busy: dict[int, list[tuple[float, float]]] = {id(hold): [] for hold in holds}
+    seen = {id(hold): hold for hold in holds}
+    for entry in entries:
+        if entry.hold is not None:
+            seen.setdefault(id(entry.hold), entry.hold)
+            end = entry.ended if entry.stream is None else _end_of_stream(entry, window)
+            busy.setdefault(id(entry.hold), []).append((entry.started, end))
+    return tuple(_checkout(hold, _union(busy[key]), window) for key, hold in seen.items())
+
+
+def _checkout(hold: Hold, busy: float, window: Window) -> Checkout:
+    asked, got = max(hold.asked, window.started), max(hold.got, window.started)
+    return Checkout(
+        engine=hold.tap.name if hold.tap is not None else "",
+        began=asked - window.started,
+        wait=got - asked,
+        hold=max(0.0, min(hold.back or window.ended, window.ended) - got),
+        busy=busy,
+        site=hold.stack[0] if hold.stack else None,
+        error=hold.error,
+        relation=hold.relation,
+        holders=tuple(sorted({other.holder.name or "a request" for other in hold.others if other.holder is not None})),
+    )

@@ -1,0 +1,225 @@
+"""Checkouts and transactions of pooled connections, told from pool events and from the dialect's commit and rollback.
+
+SQLAlchemy's own `begin`, `commit` and `rollback` events would do, but one listener for any of them switches every
+statement of the engine to SQLAlchemy's general event path, at ten times the price of what is done here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+from weakref import WeakSet
+
+from querytoll.capture import orm
+from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.scope import Scope, current
+from querytoll.errors import Faults
+from querytoll.model import Outcome, Site
+
+_LINK: Final = "querytoll"
+_TAP: Final = "_querytoll"
+
+LONG_WAIT_SECONDS: Final = 0.02
+"""Waits above it are told with the holders of the pool's connections."""
+
+faults: Final = Faults()
+"""Where exceptions of pool events end: they belong to no window."""
+
+
+class Tap:
+    """What is known of an engine: kept on its dialect, which all connections of the engine share."""
+
+    __slots__ = ("is_async", "name", "own")
+
+    def __init__(self, name: str, *, is_async: bool, own: bool = False) -> None:
+        self.name = name
+        self.is_async = is_async
+        self.own = own
+
+
+class Span:
+    """A transaction while it runs; moments in seconds of the monotonic clock."""
+
+    __slots__ = ("autocommit", "began", "ended", "ending", "outcome", "stack", "tap")
+
+    def __init__(self, tap: Tap, began: float, stack: tuple[Site, ...], *, autocommit: bool) -> None:
+        self.tap = tap
+        self.began = began
+        self.ended: float | None = None
+        self.ending = 0.0
+        self.outcome: Outcome = "autocommit" if autocommit else "open"
+        self.autocommit = autocommit
+        self.stack = stack
+
+
+class Holder(Protocol):
+    """Who holds a connection: the window of a request."""
+
+    name: str
+
+
+class Hold:
+    """A connection's stay with whoever checked it out; moments as in `Span`."""
+
+    __slots__ = ("__weakref__", "asked", "back", "error", "got", "holder", "others", "relation", "stack", "tap")
+
+    def __init__(self, asked: float, got: float, tap: Tap | None = None, holder: Holder | None = None) -> None:
+        self.asked = asked
+        self.got = got
+        self.back: float | None = None
+        self.tap = tap
+        self.stack: tuple[Site, ...] = ()
+        self.holder = holder
+        self.error: str | None = None
+        self.relation: str | None = None
+        self.others: tuple[Hold, ...] = ()
+
+
+class Link:
+    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection."""
+
+    __slots__ = ("hold", "span")
+
+    def __init__(self, hold: Hold) -> None:
+        self.hold = hold
+        self.span: Span | None = None
+
+
+def link_of(connection: Any, moment: float) -> Link | None:
+    """Return the link of a proxied connection, made now if it was checked out unseen; None for a detached one."""
+    record = connection.record_info
+    if record is None:
+        return None
+    link: Link | None = record.get(_LINK)
+    if link is None:
+        link = record[_LINK] = Link(Hold(moment, moment))
+    return link
+
+
+def tap_of(context: Any) -> Tap:
+    """Return what is known of the engine of an execution context, learning it at first sight."""
+    dialect = context.dialect
+    tap: Tap | None = dialect.__dict__.get(_TAP)
+    if tap is None:
+        tap = Tap(engine_name(context.engine), is_async=dialect.is_async)
+        setattr(dialect, _TAP, tap)
+        _watch_endings(dialect)
+    return tap
+
+
+def disown_dialect(dialect: Any) -> None:
+    """Mark an engine's dialect as one of ours: never profiled."""
+    setattr(dialect, _TAP, Tap("querytoll", is_async=dialect.is_async, own=True))
+
+
+def engine_name(engine: Any) -> str:
+    """Return the name that the application gave the engine, else `driver://host/database`; never credentials."""
+    if engine.logging_name:
+        return str(engine.logging_name)
+    url = engine.url
+    return f"{url.drivername}://{url.host or ''}/{url.database or ''}"
+
+
+def _watch_endings(dialect: Any, now: Callable[[], float] = time.perf_counter) -> None:
+    """Time COMMIT and ROLLBACK on one dialect; its own methods still do the work."""
+
+    def timed(original: Callable[[Any], None], outcome: Outcome) -> Callable[[Any], None]:
+        def end(dbapi_connection: Any) -> None:
+            record = getattr(dbapi_connection, "record_info", None)
+            link: Link | None = record.get(_LINK) if record else None
+            span = link.span if link is not None else None
+            if link is None or span is None:
+                return original(dbapi_connection)
+            started = now()
+            try:
+                original(dbapi_connection)
+            finally:
+                link.span = None
+                span.ended = now()
+                span.ending = span.ended - started
+                if not span.autocommit:
+                    span.outcome = outcome
+
+        return end
+
+    dialect.do_commit = timed(dialect.do_commit, "committed")
+    dialect.do_rollback = timed(dialect.do_rollback, "rolled back")
+
+
+def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+    """Pool event: learn of a pool, whose next checkouts are then timed from the moment they are asked for."""
+    try:
+        pool = proxy._pool
+        if "connect" not in pool.__dict__:
+            pool.connect = _timed_connect(pool)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
+def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
+    original: Callable[[], Any] = type(pool).connect.__get__(pool)
+    held: WeakSet[Hold] = WeakSet()
+
+    def connect() -> Any:
+        scope = current.get()
+        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
+        if scope is None or not scope.windows or (tap is not None and tap.own):
+            return original()
+        asked = now()
+        proxy = error = None
+        try:
+            proxy = original()
+        finally:
+            if proxy is None:
+                error = sys.exception()
+            try:
+                _note_checkout(pool, scope, Hold(asked, now(), tap, scope.windows[0]), held, proxy, error)
+            except Exception as fault:
+                faults.caught("capture", fault)
+        return proxy
+
+    return connect
+
+
+def _note_checkout(
+    pool: Any, scope: Scope, hold: Hold, held: WeakSet[Hold], proxy: Any, error: BaseException | None
+) -> None:
+    if hold.got - hold.asked > LONG_WAIT_SECONDS:
+        hold.others = tuple(other for other in held if other.back is None or other.back >= hold.asked)
+    if proxy is None:
+        hold.back = hold.got
+        if error is not None:
+            hold.error = code_of(error)
+            hold.relation = orm.loading_now()
+            annotate(error, hold.relation)
+    elif proxy.record_info is not None and _LINK not in proxy.record_info:
+        proxy.record_info[_LINK] = Link(hold)
+        held.add(hold)
+    if hold.others or error is not None:
+        hold.stack = scope.windows[0].capture.sites.stack(3)
+    for window in scope.windows:
+        if window.sees(pool._dialect):
+            window.checked_out(hold)
+
+
+def on_checkin(dbapi_connection: Any, record: Any) -> None:
+    """Pool event: the connection is back, whatever its transaction did."""
+    try:
+        link: Link | None = record.record_info.pop(_LINK, None)
+        if link is not None:
+            link.hold.back = _moment()
+            if link.span is not None and link.span.ended is None:
+                link.span.ended = link.hold.back
+                if not link.span.autocommit:
+                    link.span.outcome = "rolled back"
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
+class _Clock:
+    now = staticmethod(time.perf_counter)
+
+
+_moment = _Clock().now

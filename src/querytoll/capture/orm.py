@@ -1,0 +1,93 @@
+"""What SQLAlchemy's ORM says of a statement; every private name of it is read here and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+from querytoll.model import Load
+
+Subject = tuple[Any, Load]
+
+
+def subject(context: Any) -> Subject | None:
+    """Return what a statement loads, and how: a relationship's property, or (class, attributes) of a refresh.
+
+    None for a statement of the application's own. Reads only; naming is left to `relation`, after the request.
+    """
+    options = context.execution_options
+    load = options.get("_sa_orm_load_options")
+    if load is None:
+        return None
+    if load._lazy_loaded_from is not None:
+        return _last(context), "lazy"
+    state = load._refresh_state
+    if state is not None:
+        return (state.class_, load._only_load_props), "refresh"
+    prop = _last(context)
+    return None if prop is None else (prop, "eager")
+
+
+def relation(subject: Subject | None) -> str | None:
+    """Name it: `Order.items`, `Order.note`, `Order.*` for a refresh of several attributes."""
+    if subject is None:
+        return None
+    target, load = subject
+    if load != "refresh":
+        return None if target is None else f"{target.parent.class_.__name__}.{target.key}"
+    owner, names = target
+    return f"{owner.__name__}.{next(iter(names)) if names and len(names) == 1 else '*'}"
+
+
+def _last(context: Any) -> Any:
+    path = context.compiled.compile_state.current_path.path
+    return path[-1] if path and hasattr(path[-1], "key") else None
+
+
+def entities(context: Any, cursor: Any) -> int:
+    """Return the distinct rows of the most frequent entity in a joined eager load of collections; 0 for anything else.
+
+    Where it is far below the number of rows, collections have multiplied each other.
+    """
+    compiled = context.compiled
+    rows = getattr(cursor, "_rows", None)
+    if rows is None or not getattr(getattr(compiled, "compile_state", None), "multi_row_eager_loaders", False):
+        return 0
+    keys: dict[str, list[int]] = {}
+    for position, column in enumerate(compiled._result_columns):
+        source = next((each for each in column.objects if getattr(each, "primary_key", False) is True), None)
+        if source is not None:
+            keys.setdefault(_source(column, source), []).append(position)
+    return max((len({tuple(row[at] for at in positions) for row in rows}) for positions in keys.values()), default=0)
+
+
+def size(cursor: Any, rows: int) -> int:
+    """Estimate the bytes of text and binary values in the rows from the first few; 0 where they are not at hand."""
+    fetched = getattr(cursor, "_rows", None)
+    if not fetched:
+        return 0
+    sample = [row for row, _ in zip(fetched, range(5), strict=False)]
+    return rows * sum(len(value) for row in sample for value in row if isinstance(value, (str, bytes))) // len(sample)
+
+
+def loading_now() -> str | None:
+    """Return the relationship or attribute whose load is on this thread's stack; for exceptions, not for every day."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
+        if name == "_load_for_state" and module.startswith("sqlalchemy.orm"):
+            prop = getattr(frame.f_locals.get("self"), "parent_property", None)
+            return None if prop is None else str(prop)
+        if name == "load_scalar_attributes" and module.startswith("sqlalchemy.orm"):
+            names = sorted(frame.f_locals.get("attribute_names") or ())
+            owner = getattr(frame.f_locals.get("mapper"), "class_", None)
+            return None if owner is None else f"{owner.__name__}.{names[0] if len(names) == 1 else '*'}"
+        frame = frame.f_back
+    return None
+
+
+def _source(column: Any, source: Any) -> str:
+    table = getattr(source, "table", None)
+    name = str(getattr(table, "key", "") or getattr(table, "name", "") or "")
+    return name or next((each for each in column.objects if isinstance(each, str) and "_" in each), column.keyname)

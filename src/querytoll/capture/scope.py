@@ -1,0 +1,78 @@
+"""The one ContextVar: which windows see the statements of this task or thread."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from querytoll.model import Ignore
+
+if TYPE_CHECKING:
+    from querytoll.capture.window import Window
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Scope:
+    """The windows that are open here, innermost first, and the rules that are ignored here."""
+
+    __slots__ = ("ignores", "windows")
+
+    def __init__(self, windows: tuple[Window, ...], ignores: tuple[Ignore, ...] = ()) -> None:
+        self.windows = windows
+        self.ignores = ignores
+
+
+current: Final[ContextVar[Scope | None]] = ContextVar("querytoll", default=None)
+
+NOWHERE: Final = Scope(())
+
+
+def leave(token: Token[Scope | None]) -> None:
+    """Restore the scope; another context than that of the entry (a fixture's teardown) has nothing to restore."""
+    try:
+        current.reset(token)
+    except ValueError:
+        return
+
+
+class ignore:
+    """Switch a rule off for the statements of a block or a function, sync or async.
+
+    Args:
+        rule: slug of the rule (`n-plus-one`).
+        reason: why the code is right as it is; kept with the statements.
+    """
+
+    __slots__ = ("_entry", "_tokens")
+
+    def __init__(self, rule: str, *, reason: str) -> None:
+        self._entry = Ignore(rule, reason)
+        self._tokens: list[Token[Scope | None]] = []
+
+    def __enter__(self) -> None:
+        scope = current.get() or NOWHERE
+        self._tokens.append(current.set(Scope(scope.windows, (*scope.ignores, self._entry))))
+
+    def __exit__(self, *exc_info: object) -> None:
+        leave(self._tokens.pop())
+
+    def __call__(self, function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def waiting(*args: Any, **kwargs: Any) -> Any:
+                with ignore(self._entry.rule, reason=self._entry.reason):
+                    return await function(*args, **kwargs)
+
+            return cast(F, waiting)
+
+        @functools.wraps(function)
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            with ignore(self._entry.rule, reason=self._entry.reason):
+                return function(*args, **kwargs)
+
+        return cast(F, calling)

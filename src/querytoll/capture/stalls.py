@@ -1,0 +1,88 @@
+"""Event-loop stalls: when an open window's loop could not run, so that answers waited unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakKeyDictionary
+
+Interval = tuple[float, float]
+
+TICK_SECONDS: Final = 0.01
+STALL_SECONDS: Final = 0.01
+"""Lateness of a tick that is a stall; less is the ordinary work of other requests."""
+_MAX_STALLS: Final = 256
+
+
+class StallSampler:
+    """Ticks while windows are open on one event loop; a late tick is a stall.
+
+    A stall is measured from the moment the tick was due, hence never longer than it was.
+    """
+
+    __slots__ = ("_due", "_loop", "_now", "_open", "_stalls", "_ticking")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
+        self._loop = loop
+        self._now = now
+        self._open = 0
+        self._ticking = False
+        self._due = 0.0
+        self._stalls: deque[Interval] = deque(maxlen=_MAX_STALLS)
+
+    def opened(self) -> None:
+        """A window opened: see to it that the clock ticks."""
+        self._open += 1
+        if not self._ticking:
+            self._ticking = True
+            self._wait()
+
+    def closed(self) -> None:
+        """A window closed; the last one lets the next tick be the last."""
+        self._open -= 1
+
+    def since(self, moment: float) -> list[Interval]:
+        """Return the stalls that ended after the moment, oldest first."""
+        if not self._stalls or self._stalls[-1][1] <= moment:
+            return []
+        return [stall for stall in self._stalls if stall[1] > moment]
+
+    def _wait(self) -> None:
+        self._due = self._now() + TICK_SECONDS
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        now = self._now()
+        if now - self._due > STALL_SECONDS:
+            self._stalls.append((self._due, now))
+        if self._open > 0:
+            self._wait()
+        else:
+            self._ticking = False
+
+
+class StallSamplers:
+    """One sampler per event loop, for as long as the loop lives."""
+
+    # The clock is kept as a default argument, where freezegun does not find it.
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._samplers: WeakKeyDictionary[asyncio.AbstractEventLoop, StallSampler] = WeakKeyDictionary()
+
+    def here(self) -> StallSampler | None:
+        """Return the sampler of the running event loop; None outside of one."""
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            return None
+        sampler = self._samplers.get(loop)
+        if sampler is None:
+            sampler = self._samplers[loop] = StallSampler(loop, self._now)
+        return sampler
+
+
+def overlap(start: float, end: float, stalls: list[Interval]) -> float:
+    """Return the seconds of start..end that lie in stalls."""
+    return sum(max(0.0, min(end, until) - max(start, since)) for since, until in stalls)

@@ -1,0 +1,206 @@
+"""A window: what is open while a request, task, test or block runs, and collects its statements."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from contextvars import Token
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from querytoll.callsite import CallSites
+from querytoll.capture.binds import Binds
+from querytoll.capture.connections import Hold, Span, Tap
+from querytoll.capture.orm import Subject
+from querytoll.capture.scope import Scope, current, leave
+from querytoll.capture.stalls import StallSampler, StallSamplers
+from querytoll.capture.stream import Stream
+from querytoll.errors import Faults
+from querytoll.model import Ignore, Kind, Site
+from querytoll.settings import Settings
+
+_samplers: Final = StallSamplers()
+_serials: Final = itertools.count(1)
+everywhere: Final[list[Window]] = []
+"""Windows that see the statements of the whole process."""
+
+DETACHED_SECONDS: Final = 60.0
+"""A task that outlives its request is reported at least this often."""
+
+
+class Entry(NamedTuple):
+    """A statement as it was seen, in moments of the monotonic clock; what can wait is done when the window closes."""
+
+    sql: str
+    started: float
+    ended: float
+    rows: int
+    entities: int
+    size: int
+    many: bool
+    stream: Stream | None
+    stack: tuple[Site, ...]
+    subject: Subject | None
+    binds: Binds
+    span: Span | None
+    hold: Hold | None
+    error: str | None
+    tap: Tap
+    blocking: bool
+    detached: bool
+    ignores: tuple[Ignore, ...]
+    window: int
+
+
+@dataclass(slots=True)
+class Capture:
+    """How windows see: shared by all windows of a profiler.
+
+    Args:
+        sites: finds the application's frames.
+        faults: where exceptions of our own end.
+        max_statements: entries that a window keeps.
+        only: ids of the dialects to see; None: every engine.
+        outlived: told of a window that collected the statements of a task that outlived its request.
+    """
+
+    sites: CallSites
+    faults: Faults = field(default_factory=Faults)
+    max_statements: int = 10_000
+    only: frozenset[int] | None = None
+    outlived: Callable[[Window], None] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        faults: Faults | None = None,
+        only: frozenset[int] | None = None,
+        outlived: Callable[[Window], None] | None = None,
+    ) -> Capture:
+        """Return what the settings say."""
+        sites = CallSites(
+            settings.project_root,
+            application=settings.application_paths,
+            packages=settings.application_packages,
+            library=settings.library_paths,
+            depth=settings.stack_depth,
+        )
+        return cls(sites, faults or Faults(), settings.max_statements, only, outlived)
+
+
+class Window:
+    """Collects entries from open to close; private to its profiler."""
+
+    __slots__ = (
+        "_sampler",
+        "_token",
+        "began",
+        "capture",
+        "closed",
+        "dropped",
+        "ended",
+        "entries",
+        "holds",
+        "kind",
+        "limit",
+        "name",
+        "serial",
+        "started",
+    )
+
+    # The clock is kept as a class attribute, where freezegun does not find it.
+    now: Final = staticmethod(time.perf_counter)
+
+    def __init__(self, capture: Capture, kind: Kind, name: str) -> None:
+        self.capture = capture
+        self.kind = kind
+        self.name = name
+        self.serial = next(_serials)
+        self.limit = capture.max_statements
+        self.entries: list[Entry] = []
+        self.holds: list[Hold] = []
+        self.dropped = 0
+        self.closed = False
+        self.ended = 0.0
+        self._token: Token[Scope | None] | None = None
+        self._sampler: StallSampler | None = None
+        self.began = datetime.now(UTC)
+        self.started = self.now()
+
+    def open(self) -> Window:
+        """See the statements of this task or thread, and of what it starts; windows around it see them too."""
+        outer = current.get()
+        windows = (self, *(window for window in outer.windows if not window.closed)) if outer is not None else (self,)
+        self._token = current.set(Scope(windows))
+        self._sampler = _samplers.here()
+        if self._sampler is not None:
+            self._sampler.opened()
+        return self
+
+    def close(self) -> None:
+        """See no more."""
+        self.ended = self.now()
+        self.closed = True
+        if self._sampler is not None:
+            self._sampler.closed()
+        if self._token is not None:
+            leave(self._token)
+            self._token = None
+
+    def stalls(self) -> list[tuple[float, float]]:
+        """Return the event-loop stalls since the window opened."""
+        return self._sampler.since(self.started) if self._sampler is not None else []
+
+    def sees(self, dialect: Any) -> bool:
+        """Tell whether the engine is one of those that the window is for."""
+        return self.capture.only is None or id(dialect) in self.capture.only
+
+    def add(self, entry: Entry) -> None:
+        """Keep an entry, or count it where there is no more room."""
+        if len(self.entries) < self.limit:
+            self.entries.append(entry)
+        else:
+            self.dropped += 1
+
+    def checked_out(self, hold: Hold) -> None:
+        """Note a connection that was checked out here."""
+        if not self.closed and len(self.holds) < self.limit:
+            self.holds.append(hold)
+
+
+_outliving: Final[WeakKeyDictionary[asyncio.Task[Any], Window]] = WeakKeyDictionary()
+
+
+def outliving(closed: Window) -> Window | None:
+    """Return the window of a task that outlived its request, opened at its first statement; None outside of tasks.
+
+    It ends with the task, or after `DETACHED_SECONDS`, so that a task that runs for ever is reported in pieces.
+    """
+    report = closed.capture.outlived
+    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+    if report is None or task is None:
+        return None
+    window = _outliving.get(task)
+    if window is not None and window.now() - window.started > DETACHED_SECONDS:
+        window.close()
+        report(window)
+        window = None
+    if window is None:
+        first = task not in _outliving
+        window = _outliving[task] = Window(closed.capture, "task", closed.name)
+        if first:
+            task.add_done_callback(lambda done: _end_outliving(done, report))
+    return window
+
+
+def _end_outliving(task: asyncio.Task[Any], report: Callable[[Window], None]) -> None:
+    window = _outliving.pop(task, None)
+    if window is not None:
+        window.close()
+        report(window)
