@@ -1,0 +1,8 @@
+"""Closed traces to findings."""
+
+from __future__ import annotations
+
+from querytoll.detect.judgement import judge
+from querytoll.detect.rules import default_detectors
+
+__all__ = ["default_detectors", "judge"]

@@ -1,0 +1,132 @@
+"""What several rules ask of statements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final, Literal
+
+from querytoll.model import Site, Statement, Trace
+
+Role = Literal["key", "window"]
+"""What a bind value does: picks rows (`=`, `IN`, `LIKE`), or moves a window over them (`<`, `LIMIT`, `OFFSET`)."""
+
+_PLACEHOLDER: Final = r"(?:\$\d+|%\(\w+\)s|%s|\?|(?<![:\w]):\w+)"
+_BIND: Final = re.compile(
+    rf"(?P<before><=|>=|<>|!=|<|>|\bLIMIT|\bOFFSET|\bBETWEEN|\bNEXT|\bFIRST)?\s*(?P<bind>{_PLACEHOLDER})", re.IGNORECASE
+)
+_UPPER_BOUND: Final = re.compile(rf"\bBETWEEN\s+{_PLACEHOLDER}(?:::\w+)?\s+AND\s+$", re.IGNORECASE)
+_WINDOWS: Final = frozenset(("<", "<=", ">", ">=", "LIMIT", "OFFSET", "BETWEEN", "NEXT", "FIRST"))
+_CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
+_LOCAL_STATE: Final = re.compile(r"\bset_config\b", re.IGNORECASE)
+
+
+def ignores(statement: Statement, rule: str) -> bool:
+    """Tell whether the application asked not to hear of the rule here."""
+    return any(entry.rule == rule for entry in statement.ignored)
+
+
+def is_read(statement: Statement) -> bool:
+    """Tell whether it plainly read the application's tables: no lock, no batch, no eager load, no failure."""
+    shape = statement.shape
+    return (
+        statement.error is None
+        and not shape.writes
+        and not shape.locking
+        and not statement.many
+        and statement.load != "eager"
+        and shape.operation in ("SELECT", "TABLE")
+        and any(not table.startswith(_CATALOGS) for table in shape.tables)
+    )
+
+
+def changes_session(statement: Statement) -> bool:
+    """Tell whether later reads may answer otherwise: SET, set_config, a role."""
+    return statement.operation in ("SET", "RESET") or _LOCAL_STATE.search(statement.shape.text) is not None
+
+
+def loop(statement: Statement) -> Site | None:
+    """Return the innermost application line that loops."""
+    return next((site for site in statement.stack if site.looping), None)
+
+
+def path(statement: Statement) -> tuple[Site, ...]:
+    """Return the call path, recursion collapsed."""
+    stack = statement.stack
+    return tuple(dict.fromkeys(stack)) if len(stack) > 1 else stack
+
+
+def overlap(group: Iterable[Statement]) -> bool:
+    """Tell whether statements ran side by side (`gather`, threads)."""
+    ordered = sorted(group, key=_started)
+    return any(later.started < earlier.started + earlier.elapsed for earlier, later in pairwise(ordered))
+
+
+def gaps(group: Iterable[Statement]) -> list[float]:
+    """Return the seconds between the end of each statement and the start of the next."""
+    ordered = sorted(group, key=_started)
+    return [later.started - earlier.started - earlier.elapsed for earlier, later in pairwise(ordered)]
+
+
+def saved(group: Iterable[Statement]) -> float:
+    """Return the seconds of all but the longest: one statement remains."""
+    seconds = [statement.elapsed for statement in group]
+    return sum(seconds) - max(seconds)
+
+
+def net_seconds(statement: Statement) -> float:
+    """Return the time of a statement without the event-loop stalls that overlap it."""
+    return statement.elapsed - statement.stall
+
+
+def moves_a_window(group: list[Statement]) -> bool:
+    """Tell whether all that differs between executions is a range, a limit or an offset: pages, not rows of another."""
+    first = group[0]
+    roles = roles_of(first.sql)
+    if not first.bind_digests or len(roles) != len(first.bind_digests):
+        return False
+    moving = {
+        at
+        for statement in group[1:]
+        for at, (one, other) in enumerate(zip(first.bind_digests, statement.bind_digests, strict=False))
+        if one != other
+    }
+    return bool(moving) and all(roles[at] == "window" for at in moving)
+
+
+@lru_cache(maxsize=1_000)
+def roles_of(sql: str) -> tuple[Role, ...]:
+    """Return the role of each bind value of a statement, in the order of the values."""
+    roles: dict[str, Role] = {}
+    for match in _BIND.finditer(sql):
+        name = match["bind"] if match["bind"] not in ("?", "%s") else f"?{len(roles)}"
+        before = (match["before"] or "").upper()
+        window = before in _WINDOWS or _UPPER_BOUND.search(sql, 0, match.start("bind")) is not None
+        roles.setdefault(name, "window" if window else "key")
+    if all(name.startswith("$") for name in roles):
+        return tuple(roles[name] for name in sorted(roles, key=lambda name: int(name[1:])))
+    return tuple(roles.values())
+
+
+def source(trace: Trace, group: list[Statement]) -> Statement | None:
+    """Return the statement that fetched the rows that a group was run for: the latest before it with as many rows."""
+    first = min(group, key=_started)
+    needed = len({statement.binds for statement in group})
+    earlier = [
+        statement
+        for statement in trace.statements
+        if statement.started < first.started
+        and statement.fingerprint != first.fingerprint
+        and statement.window == first.window
+        and not statement.shape.writes
+        and statement.shape.tables
+    ]
+    counted = [statement for statement in earlier if statement.rows is not None and statement.rows >= needed]
+    unknown = [statement for statement in earlier if statement.rows is None]
+    return max(counted or unknown, key=_started, default=None)
+
+
+def _started(statement: Statement) -> float:
+    return statement.started

@@ -1,0 +1,49 @@
+"""All rules' findings to the report: one finding per cause, dearest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from querytoll.errors import Faults
+from querytoll.model import Detector, Finding, Report, Site, Trace
+
+_REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "commit-loop"))
+
+
+def judge(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> Report:
+    """Ask every detector; a detector that raises is counted and the others go on."""
+    findings: list[Finding] = []
+    for detector in detectors:
+        try:
+            findings.extend(detector(trace))
+        except Exception as fault:
+            faults.caught("detect", fault)
+    if len(findings) > 1:
+        findings = merge(trace, findings)
+    return Report(trace, tuple(findings))
+
+
+def merge(trace: Trace, findings: list[Finding]) -> list[Finding]:
+    """Leave out what another finding explains, keep one of each place, and put the dearest first."""
+    per_row = {finding.fingerprint for finding in findings if finding.rule == "n-plus-one"}
+    inlined = {finding.fingerprint for finding in findings if finding.rule == "inlined-literals"}
+    excess = sum(finding.count - 1 for finding in findings if finding.rule in _REPEATS)
+    saved = sum(finding.cost for finding in findings if finding.rule in _REPEATS or finding.rule == "slow-query")
+    kept: dict[tuple[str, Site | None], Finding] = {}
+    for finding in findings:
+        explained = (
+            (finding.rule == "duplicate-query" and finding.fingerprint in per_row)
+            or (finding.rule == "statement-churn" and finding.fingerprint in inlined)
+            or (finding.rule == "too-many-queries" and finding.count - excess <= _number(finding, "budget"))
+            or (finding.rule == "too-much-db-time" and trace.database_seconds - saved <= _number(finding, "budget"))
+        )
+        key = (finding.id, finding.site)
+        if not explained and (key not in kept or kept[key].cost < finding.cost):
+            kept[key] = finding
+    return sorted(kept.values(), key=lambda finding: (-finding.cost, finding.rule, finding.id))
+
+
+def _number(finding: Finding, name: str) -> float:
+    value = finding.evidence.get(name)
+    return value if isinstance(value, (int, float)) else 0.0

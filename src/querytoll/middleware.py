@@ -1,0 +1,136 @@
+"""ASGI requests to traces."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from querytoll.capture import Window
+from querytoll.capture.assemble import Request, so_far
+from querytoll.errors import Faults
+from querytoll.model import Kind
+from querytoll.routing import dependency_codes, in_debug, method_label, route_template
+
+_KEY: Final = "querytoll"
+
+
+class Profiling(Protocol):
+    """What the middleware needs of a profiler."""
+
+    @property
+    def faults(self) -> Faults: ...
+    @property
+    def server_timing(self) -> bool | None: ...
+    def open(self, kind: Kind) -> Window | None: ...
+    def close(self, window: Window, request: Request) -> None: ...
+
+
+class ProfilerMiddleware:
+    """Tell what every request and websocket of an application costs the database.
+
+    Pure ASGI: messages, exceptions and cancellation pass through untouched. Installed twice, the outer one counts.
+
+    Args:
+        app: the application.
+        profiler: a `Profiler`; None: the process' default one, made from the environment.
+    """
+
+    default_profiler: Callable[[], Profiling]
+    """Set by the composition root."""
+
+    def __init__(self, app: ASGIApp, profiler: Profiling | None = None) -> None:
+        self.app = app
+        self.profiler = profiler if profiler is not None else type(self).default_profiler()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or _KEY in scope:
+            await self.app(scope, receive, send)
+            return
+        observed = self._begin(scope)
+        scope[_KEY] = True
+        try:
+            await self.app(scope, receive, send if observed is None else observed.sending(send))
+        finally:
+            scope.pop(_KEY, None)
+            if observed is not None:
+                observed.end(sys.exception())
+
+    def _begin(self, scope: Scope) -> _Observed | None:
+        try:
+            window = self.profiler.open("request" if scope["type"] == "http" else "websocket")
+            return None if window is None else _Observed(self.profiler, window, scope)
+        except Exception as fault:
+            self.profiler.faults.caught("middleware", fault)
+            return None
+
+
+class _Observed:
+    """One request under observation."""
+
+    __slots__ = ("_profiler", "_request", "_scope", "_window")
+
+    def __init__(self, profiler: Profiling, window: Window, scope: Scope) -> None:
+        self._profiler = profiler
+        self._window = window
+        self._scope = scope
+        self._request = Request(path=scope["path"])
+
+    def sending(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            try:
+                message = self._sent(message)
+            except Exception as fault:
+                self._profiler.faults.caught("middleware", fault)
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._request.response_ended = self._window.now()
+
+        return watched
+
+    def _sent(self, message: Message) -> Message:
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._request.status = message["status"]
+            self._request.response_began = self._window.now()
+            if self._timed():
+                return self._with_timing(message)
+        elif kind == "websocket.accept":
+            self._request.status = 101
+        elif kind == "websocket.close" and self._request.status is None:
+            self._request.status = 403
+        return message
+
+    def _timed(self) -> bool:
+        wanted = self._profiler.server_timing
+        return in_debug(self._scope) if wanted is None else wanted
+
+    def _with_timing(self, message: Message) -> Message:
+        count, seconds = so_far(self._window)
+        value = f'db;dur={seconds * 1000:.1f};desc="{count} statement{"" if count == 1 else "s"}"'
+        return {**message, "headers": [*message.get("headers", ()), (b"server-timing", value.encode())]}
+
+    def end(self, error: BaseException | None) -> None:
+        """Close the window, whatever became of the request."""
+        try:
+            request = self._request
+            if request.status is None and error is not None:
+                request.status = 499 if isinstance(error, asyncio.CancelledError) else 500
+            request.method = method_label(self._scope)
+            request.route = route_template(self._scope)
+            if self._window.entries:
+                request.dependencies = dependency_codes(self._scope)
+            self._window.name = f"{request.method} {request.route}"
+            self._profiler.close(self._window, request)
+        except Exception as fault:
+            self._profiler.faults.caught("middleware", fault)
+            if not self._window.closed:
+                self._window.close()
+
+
+def install_default(factory: Callable[[], Any]) -> None:
+    """Tell where a middleware without a profiler gets its one from."""
+    ProfilerMiddleware.default_profiler = staticmethod(factory)
