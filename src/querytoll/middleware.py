@@ -16,6 +16,13 @@ from querytoll.model import Kind
 from querytoll.routing import dependency_codes, in_debug, method_label, route_template
 
 _KEY: Final = "querytoll"
+_STARTS: Final = ("http.response.start", "websocket.http.response.start")
+_BODIES: Final = (
+    "http.response.body",
+    "http.response.pathsend",
+    "http.response.zerocopysend",
+    "websocket.http.response.body",
+)
 
 
 class Profiling(Protocol):
@@ -23,6 +30,8 @@ class Profiling(Protocol):
 
     @property
     def faults(self) -> Faults: ...
+    @property
+    def active(self) -> bool: ...
     @property
     def server_timing(self) -> bool | None: ...
     def open(self, kind: Kind) -> Window | None: ...
@@ -32,7 +41,8 @@ class Profiling(Protocol):
 class ProfilerMiddleware:
     """Tell what every request and websocket of an application costs the database.
 
-    Pure ASGI: messages, exceptions and cancellation pass through untouched. Installed twice, the outer one counts.
+    Pure ASGI: messages, exceptions and cancellation pass through untouched. Installed twice, the outer one counts,
+    unless its profiler is switched off.
 
     Args:
         app: the application.
@@ -47,17 +57,20 @@ class ProfilerMiddleware:
         self.profiler = profiler if profiler is not None else type(self).default_profiler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _KEY in scope:
+        if scope["type"] not in ("http", "websocket") or _KEY in scope or not self.profiler.active:
             await self.app(scope, receive, send)
             return
         observed = self._begin(scope)
         scope[_KEY] = True
+        returned = False
         try:
             await self.app(scope, receive, send if observed is None else observed.sending(send))
+            returned = True
         finally:
             scope.pop(_KEY, None)
             if observed is not None:
-                observed.end(sys.exception())
+                # Without an exception of the application's, this would be one that a caller is handling.
+                observed.end(None if returned else sys.exception())
 
     def _begin(self, scope: Scope) -> _Observed | None:
         try:
@@ -77,7 +90,7 @@ class _Observed:
         self._profiler = profiler
         self._window = window
         self._scope = scope
-        self._request = Request(path=scope["path"])
+        self._request = Request(path=scope.get("path"))
 
     def sending(self, send: Send) -> Send:
         async def watched(message: Message) -> None:
@@ -86,14 +99,14 @@ class _Observed:
             except Exception as fault:
                 self._profiler.faults.caught("middleware", fault)
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            if message.get("type") in _BODIES and not message.get("more_body", False):
                 self._request.response_ended = self._window.now()
 
         return watched
 
     def _sent(self, message: Message) -> Message:
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind in _STARTS:
             self._request.status = message["status"]
             self._request.response_began = self._window.now()
             if self._timed():

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import os
 import random
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any, Final, Protocol, runtime_checkable
+from weakref import WeakSet
 
 from querytoll.capture import Capture, Window, attach, detach
 from querytoll.capture.assemble import Request, assemble
@@ -22,6 +26,9 @@ from querytoll.web import metrics_endpoint
 LARGE_TRACE: Final = 500
 """Statements above which a request is judged in a thread, so that the event loop goes on."""
 _TOLD_SECONDS: Final = 0.001
+# The application may have seeded the common generator, and counts on the numbers that it gives.
+_random: Final = random.SystemRandom()
+_living: Final[WeakSet[Profiler]] = WeakSet()
 
 
 @runtime_checkable
@@ -54,13 +61,13 @@ class Profiler:
         sinks: Iterable[Sink] | None = None,
     ) -> None:
         self.settings = settings if settings is not None else Settings()
-        self._engines = None if engines is None else [_engine(engine) for engine in engines]
+        self._engines = None if engines is None else [_engine(engine) for engine in _listed("engine", engines)]
         rules = self.default_detectors(self.settings) if detectors is None else detectors
         self._detectors: list[Detector] = _callables("detector", rules)
         self._sinks: list[Any] = _callables("sink", self.default_sinks(self.settings) if sinks is None else sinks)
         self._meters: list[CostSink] = [sink for sink in self._sinks if isinstance(sink, CostSink)]
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
-        self._background: set[asyncio.Future[Report]] = set()
+        self._background: dict[Future[None], int] = {}
         self._closed = False
         self.faults = Faults(self._tell_fault)
         self._capture = Capture.of(
@@ -72,6 +79,7 @@ class Profiler:
         self.metrics_endpoint = metrics_endpoint(exposition_of(self._sinks))
         if self.settings.enabled:
             attach(self._engines)
+            _living.add(self)
 
     @staticmethod
     def default_detectors(settings: Settings | None = None) -> list[Detector]:
@@ -88,20 +96,28 @@ class Profiler:
         ]
 
     @property
+    def active(self) -> bool:
+        """It profiles: it is switched on, and not closed."""
+        return self.settings.enabled and not self._closed
+
+    @property
     def server_timing(self) -> bool | None:
         """As `Settings.server_timing`."""
         return self.settings.server_timing
 
     def profile(self, name: str) -> Profile:
-        """Profile a block of sync or async code: `with profiler.profile("nightly-import") as window: ...`."""
+        """Profile a block of sync or async code: `with profiler.profile("nightly-import") as window: ...`.
+
+        `sample_rate` does not hold for it; switched off or closed, the profiler gives it an empty trace.
+        """
         return Profile(self, name)
 
     def open(self, kind: Kind) -> Window | None:
         """Open the window of a request; None when profiling is off or the request is not in the sample."""
-        settings = self.settings
-        if not settings.enabled or self._closed:
+        if not self.active:
             return None
-        if settings.sample_rate < 1.0 and random.random() >= settings.sample_rate:
+        rate = self.settings.sample_rate
+        if rate < 1.0 and _random.random() >= rate:
             return None
         return Window(self._capture, kind, "").open()
 
@@ -113,16 +129,30 @@ class Profiler:
         if loop is None or len(window.entries) <= LARGE_TRACE:
             self.deliver(window, request)
             return
-        pending = loop.run_in_executor(None, self.deliver, window, request)
-        self._background.add(pending)
-        pending.add_done_callback(self._background.discard)
+        # Not the loop's own future: whoever drains may run on another loop, or in a process forked since.
+        job: Future[None] = Future()
+        job.set_running_or_notify_cancel()
+        self._background[job] = os.getpid()
+        job.add_done_callback(lambda done: self._background.pop(done, None))
+        try:
+            loop.run_in_executor(None, self._deliver_large, job, window, request)
+        except RuntimeError:  # the loop is shutting down, and its threads with it
+            self._deliver_large(job, window, request)
 
     def deliver(self, window: Window, request: Request | None = None) -> Report:
-        """Turn a closed window into a report, and hand it to the sinks. Never raises for a fault of theirs."""
+        """Turn a closed window into a report, and hand it to the sinks. Never raises for a fault of theirs or ours."""
         started = window.now()
-        trace = assemble(window, request, max_sql_length=self.settings.max_sql_length)
+        try:
+            trace = assemble(window, request, max_sql_length=self.settings.max_sql_length)
+        except Exception as fault:
+            self.faults.caught("capture", fault)
+            return Report(_unread(window))
         assembled = window.now()
-        report = judge(trace, self._detectors, self.faults)
+        try:
+            report = judge(trace, self._detectors, self.faults)
+        except Exception as fault:
+            self.faults.caught("detect", fault)
+            report = Report(trace)
         judged = window.now()
         for sink in self._sinks:
             try:
@@ -132,17 +162,24 @@ class Profiler:
         self._account(assembled - started, judged - assembled, window.now() - judged)
         return report
 
+    def _deliver_large(self, job: Future[None], window: Window, request: Request | None) -> None:
+        try:
+            self.deliver(window, request)
+        finally:
+            job.set_result(None)
+
     async def drain(self) -> None:
         """Wait until every report that is being made has reached the sinks."""
-        while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+        while jobs := [job for job, process in self._background.copy().items() if process == os.getpid()]:
+            await asyncio.gather(*map(asyncio.wrap_future, jobs))
 
     async def aclose(self) -> None:
-        """Stop profiling, after `drain`; listeners on engines of its own are removed."""
+        """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
         self._closed = True
         await self.drain()
         if self._engines is not None:
-            detach(self._engines)
+            others = [engine for other in _living if other.active for engine in other._engines or ()]
+            detach(engine for engine in self._engines if engine not in others)
 
     def _account(self, capture: float, detect: float, sinks: float) -> None:
         """Tell the profiler's own cost, a millisecond or more at a time."""
@@ -152,7 +189,10 @@ class Profiler:
             self._costs[part] = 0.0 if total >= _TOLD_SECONDS else total
             if total >= _TOLD_SECONDS:
                 for meter in self._meters:
-                    meter.spent(part, total)
+                    try:
+                        meter.spent(part, total)
+                    except Exception as fault:
+                        self.faults.caught("sinks", fault)
 
     def _tell_fault(self, part: Part) -> None:
         for meter in self._meters:
@@ -171,6 +211,7 @@ class Profile:
         self.name = name
         self._profiler = profiler
         self._window: Window | None = None
+        self._active = False
         self._report: Report | None = None
 
     @property
@@ -196,13 +237,16 @@ class Profile:
     def __enter__(self) -> Profile:
         if self._window is not None:
             raise WindowError(f"profile({self.name!r}) was entered twice: call profiler.profile() for each block")
-        self._window = Window(self._profiler._capture, "block", self.name).open()
+        self._window = Window(self._profiler._capture, "block", self.name)
+        self._active = self._profiler.active
+        if self._active:
+            self._window.open()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._window is not None
         self._window.close()
-        self._report = self._profiler.deliver(self._window)
+        self._report = self._profiler.deliver(self._window) if self._active else Report(_unread(self._window))
 
     async def __aenter__(self) -> Profile:
         return self.__enter__()
@@ -223,19 +267,54 @@ def exposition_of(sinks: Iterable[Sink]) -> Any:
     return functools.partial(exposition, registry)
 
 
+def _unread(window: Window) -> Trace:
+    """The trace of a window whose statements are not to be had."""
+    return Trace(
+        id=os.urandom(16).hex(),
+        kind=window.kind,
+        name=window.name,
+        began=window.began,
+        elapsed=window.ended - window.started,
+    )
+
+
 def _engine(candidate: Any) -> Any:
     sync = getattr(candidate, "sync_engine", candidate)
     if not hasattr(sync, "dialect") or not hasattr(sync, "pool"):
-        raise ConfigurationError(f"engines: expected Engine or AsyncEngine, got {candidate!r}; pass the engine itself")
+        # Its type alone: a URL holds a password.
+        raise ConfigurationError(
+            f"engines: expected Engine or AsyncEngine, got {_kind(candidate)}; pass what create_engine() "
+            "or create_async_engine() returned"
+        )
     return sync
 
 
 def _callables(what: str, candidates: Iterable[Any]) -> list[Any]:
-    found = list(candidates)
+    found = _listed(what, candidates)
     for candidate in found:
+        if isinstance(candidate, type):
+            raise ConfigurationError(
+                f"{what}s: {candidate.__name__} is a class; pass an instance: {candidate.__name__}()"
+            )
         if not callable(candidate):
             raise ConfigurationError(f"{what}s: {candidate!r} cannot be called; a {what} is a function of one argument")
+        if inspect.iscoroutinefunction(candidate) or inspect.iscoroutinefunction(type(candidate).__call__):
+            raise ConfigurationError(
+                f"{what}s: {candidate!r} is async, and nobody would await it; a {what} is a plain function "
+                "that may be called from any thread: let it put the work into a queue"
+            )
     return found
+
+
+def _listed(what: str, candidates: Any) -> list[Any]:
+    if isinstance(candidates, str) or not isinstance(candidates, Iterable):
+        raise ConfigurationError(f"{what}s: expected a list, got {_kind(candidates)}; write {what}s=[{what}]")
+    return list(candidates)
+
+
+def _kind(candidate: object) -> str:
+    name = type(candidate).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 install_default(default_profiler)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
+from typing import Final
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
 from querytoll.detect import default_detectors, judge
 from querytoll.errors import Faults, QueryAssertionError, WindowError
-from querytoll.model import Finding, Report, Statement, Trace
+from querytoll.model import Finding, Report, Site, Statement, Trace
 from querytoll.settings import Settings
 
 __all__ = [
@@ -26,27 +29,45 @@ __all__ = [
 ]
 
 Expectation = Callable[["Recording"], str | None]
-_MAX_SHAPES = 12
+Group = list[Statement]
+Rank = Callable[[Group], float]
+MAX_SHAPES: Final = 12
+"""Shapes of statements that a failure shows."""
+MAX_FINDINGS: Final = 6
+"""Findings that a failure shows."""
+_MARGIN: Final = 8
+"""Columns that pytest puts before each line of a failure."""
+_FRAMES: Final = 3
+"""Lines of the application's that tell one place of a statement from another."""
+_FROM: Final = re.compile(r"\sFROM\s", re.IGNORECASE)
 
 
 class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager["Recording"]):
     """The statements of a `with` or `async with` block.
 
     It sees what its own task or thread sends and what that starts: direct calls, `httpx.ASGITransport`, Starlette's
-    `TestClient` with its own thread. Requests are judged one by one, never added up.
+    `TestClient` with its own thread. Requests are judged one by one, never added up; `ProfilerMiddleware` in the
+    application tells where one ends and the next begins.
 
     Args:
         everywhere: see the statements of the whole process (a live server in another thread).
         expect: returns what was expected and not met, once the block has ended; None where all is well.
         settings: thresholds of the rules.
+        rank: puts the shapes of a failure in order, the largest first; None: by count.
     """
 
     def __init__(
-        self, *, everywhere: bool = False, expect: Expectation | None = None, settings: Settings | None = None
+        self,
+        *,
+        everywhere: bool = False,
+        expect: Expectation | None = None,
+        settings: Settings | None = None,
+        rank: Rank | None = None,
     ) -> None:
         self._settings = settings if settings is not None else Settings()
         self._everywhere = everywhere
         self._expect = expect
+        self._rank = rank
         self._window: Window | None = None
         self._report: Report | None = None
 
@@ -98,16 +119,22 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         window = self._window
         assert window is not None
         if self._everywhere:
             everywhere.remove(window)
         window.close()
-        self._report = _judge(assemble(window), self._settings, window.capture.faults)
+        try:
+            self._report = _judge(assemble(window), self._settings, window.capture.faults)
+        except Exception as fault:
+            if error is None:
+                raise
+            window.capture.faults.caught("capture", fault)
         if error is None and self._expect is not None:
             unmet = self._expect(self)
             if unmet is not None:
-                raise QueryAssertionError(explain(unmet, self._report))
+                raise QueryAssertionError(explain(unmet, self.report, rank=self._rank))
 
     async def __aenter__(self) -> Recording:
         return self.__enter__()
@@ -115,6 +142,7 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         self.__exit__(kind, error, traceback)
 
 
@@ -170,10 +198,12 @@ def assert_no_findings(*, rules: Iterable[str] | None = None, everywhere: bool =
     wanted = None if rules is None else frozenset(rules)
 
     def unmet(got: Recording) -> str | None:
-        found = [finding for finding in got.findings if wanted is None or finding.rule in wanted]
+        found = {finding.id: finding.rule for finding in got.findings if wanted is None or finding.rule in wanted}
         if not found:
             return None
-        return f"expected no {' or '.join(sorted(wanted)) if wanted else 'finding'}, got {len(found)}"
+        what = "finding" if wanted is None else " or ".join(sorted(wanted))
+        kinds = "" if wanted is not None and len(wanted) == 1 else f": {', '.join(sorted(set(found.values())))}"
+        return f"expected no {what}, got {len(found)}{kinds}"
 
     return Recording(everywhere=everywhere, expect=unmet)
 
@@ -189,40 +219,97 @@ def assert_max_db_time(seconds: float, *, everywhere: bool = False) -> Recording
         spent = got.trace.database_seconds
         return None if spent <= seconds else f"expected at most {_ms(seconds)} in the database, got {_ms(spent)}"
 
-    return Recording(everywhere=everywhere, expect=unmet)
+    return Recording(everywhere=everywhere, expect=unmet, rank=_seconds)
 
 
-def explain(unmet: str, report: Report, *, width: int | None = None) -> str:
-    """Return the text of a failure: what was expected, the statements by shape and line, and what to change."""
-    width = width or max(60, min(120, shutil.get_terminal_size().columns))
+def explain(unmet: str, report: Report, *, width: int | None = None, rank: Rank | None = None) -> str:
+    """Return the text of a failure: what was expected, the statements by shape and line, and what to change.
+
+    Args:
+        unmet: what was expected, and got.
+        report: what was recorded.
+        width: columns; None: the terminal's, from 60 to 112.
+        rank: puts the shapes in order, the largest first; None: by count.
+    """
+    width = width or max(60, min(112, shutil.get_terminal_size().columns - _MARGIN))
     lines = [unmet, ""]
-    lines.extend(_statement_lines(report.trace, width))
-    for finding in report.findings:
-        lines.extend(("", f"{finding.rule}: {finding.title}"))
-        if finding.site is not None:
-            lines.append(f"  at {finding.site} in {finding.site.function}")
-        lines.append(f"  fix: {finding.advice}")
+    lines.extend(_statement_lines(report.trace, width, rank or len))
+    lines.extend(_finding_lines(report.findings, width))
     return "\n".join(lines)
 
 
-def _statement_lines(trace: Trace, width: int) -> list[str]:
-    groups: dict[tuple[str, str], list[Statement]] = {}
+def _statement_lines(trace: Trace, width: int, rank: Rank) -> Iterator[str]:
+    if not trace.statements:
+        yield "  no statements were seen in this task or thread, nor in what it started;"
+        yield "  for a server in another thread say everywhere=True"
+    groups: dict[tuple[str, tuple[Site, ...]], Group] = {}
     for statement in trace.statements:
-        place = str(statement.site) if statement.site is not None else "(no application line)"
-        groups.setdefault((statement.fingerprint, place), []).append(statement)
-    if not groups:
-        return ["  no statements were seen"]
-    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    lines = []
-    for (_, place), group in ranked[:_MAX_SHAPES]:
-        seconds = sum(statement.elapsed for statement in group)
-        failed = sum(statement.error is not None for statement in group)
-        note = f", {failed} failed" if failed else ""
-        lines.append(f"{len(group):>5}x  {group[0].summary}  {place}  {_ms(seconds)}{note}")
-        lines.append(f"        {_cut(group[0].shape.text, width - 8)}")
-    if len(ranked) > _MAX_SHAPES:
-        lines.append(f"        and {len(ranked) - _MAX_SHAPES} more shapes")
-    return lines
+        groups.setdefault((statement.fingerprint, statement.stack[:_FRAMES]), []).append(statement)
+    ranked = sorted(groups.values(), key=lambda group: (rank(group), len(group), _seconds(group)), reverse=True)
+    shown = ranked[:MAX_SHAPES]
+    counts = _aligned([f"{len(group)}x" for group in shown], right=True)
+    summaries = _aligned([group[0].summary for group in shown])
+    places = _aligned([_place(group[0]) for group in shown])
+    for group, count, summary, place in zip(shown, counts, summaries, places, strict=True):
+        indent = " " * (len(count) + 4)
+        head = f"  {count}  {summary}  {place}  {_notes(group)}"
+        yield head if len(head) <= width else f"  {count}  {summary}  {_place(group[0])}  {_notes(group)}"
+        yield indent + _cut(group[0].shape.text, width - len(indent))
+        if len(group[0].stack) > 1:
+            yield indent + _callers(group[0], width - len(indent))
+    if len(ranked) > len(shown):
+        yield f"  and {sum(map(len, ranked[MAX_SHAPES:]))} more, of {len(ranked) - len(shown)} other shapes or lines"
+    if trace.dropped:
+        yield f"  and {trace.dropped} more, which were counted but not kept (Settings.max_statements)"
+
+
+def _finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
+    equal: dict[str, list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: -finding.cost):
+        equal.setdefault(finding.id, []).append(finding)
+    for finding, *again in list(equal.values())[:MAX_FINDINGS]:
+        yield ""
+        times = f" (likewise in {_plural(len(again), 'other request')})" if again else ""
+        yield from _wrapped(f"{finding.rule}: {finding.title}{times}", width, "", "  ")
+        if finding.site is not None:
+            yield f"  at {finding.site} in {finding.site.function}"
+        yield from _wrapped(finding.advice, width, "  fix: ", "       ")
+    if len(equal) > MAX_FINDINGS:
+        yield f"\nand {_plural(len(equal) - MAX_FINDINGS, 'more finding')}"
+
+
+def _place(statement: Statement) -> str:
+    return str(statement.site) if statement.site is not None else "(no application line)"
+
+
+def _aligned(texts: list[str], *, right: bool = False) -> list[str]:
+    width = max(map(len, texts), default=0)
+    return [text.rjust(width) if right else text.ljust(width) for text in texts]
+
+
+def _callers(statement: Statement, width: int) -> str:
+    """The lines that led to the statement's own, as many as fit, at least one."""
+    lines = [str(site) for site in statement.stack[1:_FRAMES]]
+    while len(lines) > 1 and len(" < ".join(lines)) + 5 > width:
+        lines.pop()
+    return f"from {' < '.join(lines)}"
+
+
+def _notes(group: Group) -> str:
+    first = group[0]
+    notes = [_ms(_seconds(group))]
+    if first.relation is not None:
+        notes.append(
+            f"{first.load} load of {first.relation}" if first.load != "refresh" else f"reloads {first.relation}"
+        )
+    errors = [statement.error for statement in group if statement.error is not None]
+    if errors:
+        notes.append(f"{len(errors)} failed: {', '.join(sorted(set(errors)))}")
+    return ", ".join(notes)
+
+
+def _seconds(group: Group) -> float:
+    return sum(statement.elapsed for statement in group)
 
 
 def _judge(trace: Trace, settings: Settings, faults: Faults) -> Report:
@@ -246,9 +333,34 @@ def _queries(number: int) -> str:
     return f"{number} quer{'y' if number == 1 else 'ies'}"
 
 
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
 
 
+def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+    """Shorten a statement: first its list of columns, which tells least, then its end."""
+    if len(text) <= width:
+        return text
+    start = _end_of_columns(text)
+    if start is not None:
+        tail = text[start:]
+        head = text[: max(0, width - len(tail) - 4)]
+        text = f"{head[: head.rfind(',') + 1] or 'SELECT'} ...{tail}"
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+
+
+def _end_of_columns(text: str) -> int | None:
+    if text[:7].upper() != "SELECT ":
+        return None
+    ends = (found.start() for found in _FROM.finditer(text))
+    return next((end for end in ends if text.count("(", 0, end) == text.count(")", 0, end)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -116,7 +116,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
             )
         )
     return Trace(
-        id=f"{random.getrandbits(128):032x}",
+        id=os.urandom(16).hex(),
         kind=window.kind,
         name=window.name,
         began=window.began,

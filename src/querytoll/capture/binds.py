@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 _KEY: Final = random.SystemRandom().getrandbits(62)
 _MAX_SEPARATE: Final = 16
+_PLAIN: Final = frozenset((int, str, float, bool, type(None), bytes, datetime, date, Decimal, UUID))
+# Python's hash of -1 is that of -2.
+_AMBIGUOUS: Final = hash((_KEY, -1))
+_MINUS_ONE: Final = hash((_KEY, "-1"))
+_unequal: Final = itertools.count(1)
 
 
 class Binds(NamedTuple):
@@ -31,30 +40,44 @@ def binds_of(parameters: Any) -> Binds:
 
     Equal values give equal digests. The values cannot be computed back: the key is secret and new in every process.
     """
-    values = tuple(parameters.values()) if isinstance(parameters, dict) else parameters
-    count = len(values)
-    try:
-        if count > _MAX_SEPARATE:
-            return Binds(hash((_KEY, values)), (), count)
-        each = tuple([hash((_KEY, value)) for value in values])
-        return Binds(hash(each), each, count)
-    except TypeError:
-        frozen = tuple(_hashable(value) for value in values)
-        each = tuple(hash((_KEY, value)) for value in frozen) if count <= _MAX_SEPARATE else ()
-        return Binds(hash((_KEY, frozen)), each, sum(_size(value) for value in values))
+    values = tuple(parameters.values() if isinstance(parameters, dict) else parameters)
+    count = total = len(values)
+    if not _PLAIN.issuperset(map(type, values)):
+        total = sum(map(_size, values))
+        values = tuple(map(_frozen, values))
+    if count > _MAX_SEPARATE:
+        return Binds(hash((_KEY, values, -1 in values)), (), total)
+    each = tuple([hash((_KEY, value)) for value in values])
+    if _AMBIGUOUS in each:
+        each = tuple(_MINUS_ONE if value == -1 else known for value, known in zip(values, each, strict=True))
+    return Binds(hash(each), each, total)
 
 
 def _size(value: Any) -> int:
     return len(value) if isinstance(value, (list, tuple, set)) else 1
 
 
-def _hashable(value: Any) -> Any:
+def _frozen(value: Any) -> Any:
+    """Return a hashable that is equal for equal values, and for nothing else where equality cannot be known."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, dict):
-        return tuple((key, _hashable(each)) for key, each in value.items())
-    if isinstance(value, (list, tuple, set)):
-        return tuple(_hashable(each) for each in value)
+        return dict, frozenset((key, _inside(each)) for key, each in value.items())
+    if isinstance(value, (set, frozenset)):
+        return set, frozenset(map(_inside, value))
+    if isinstance(value, (list, tuple)):
+        return list, tuple(map(_inside, value))
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if type(value).__hash__ is object.__hash__:
+        # psycopg's Json and Jsonb; of others, an address tells nothing: it is used again for the next value.
+        return (type(value), _inside(value.obj)) if hasattr(value, "obj") else next(_unequal)
     try:
         hash(value)
-    except TypeError:
-        return id(value)
+    except Exception:
+        return next(_unequal)
     return value
+
+
+def _inside(value: Any) -> Any:
+    return _MINUS_ONE if type(value) in _PLAIN and value == -1 else _frozen(value)

@@ -28,6 +28,12 @@ faults: Final = Faults()
 """Where exceptions of pool events end: they belong to no window."""
 
 
+class _Clock:
+    """Keeps the clock where freezegun does not find it."""
+
+    now = staticmethod(time.perf_counter)
+
+
 class Tap:
     """What is known of an engine: kept on its dialect, which all connections of the engine share."""
 
@@ -133,14 +139,17 @@ def _watch_endings(dialect: Any, now: Callable[[], float] = time.perf_counter) -
             if link is None or span is None:
                 return original(dbapi_connection)
             started = now()
+            done = False
             try:
                 original(dbapi_connection)
+                done = True
             finally:
                 link.span = None
                 span.ended = now()
                 span.ending = span.ended - started
                 if not span.autocommit:
-                    span.outcome = outcome
+                    # A COMMIT that fails (a deferred constraint) rolls back.
+                    span.outcome = outcome if done else "rolled back"
 
         return end
 
@@ -205,21 +214,14 @@ def _note_checkout(
 
 
 def on_checkin(dbapi_connection: Any, record: Any) -> None:
-    """Pool event: the connection is back, whatever its transaction did."""
+    """Pool event: the connection is back, or detached from its pool, whatever its transaction did."""
     try:
         link: Link | None = record.record_info.pop(_LINK, None)
         if link is not None:
-            link.hold.back = _moment()
+            link.hold.back = _Clock.now()
             if link.span is not None and link.span.ended is None:
                 link.span.ended = link.hold.back
                 if not link.span.autocommit:
                     link.span.outcome = "rolled back"
     except Exception as fault:
         faults.caught("capture", fault)
-
-
-class _Clock:
-    now = staticmethod(time.perf_counter)
-
-
-_moment = _Clock().now

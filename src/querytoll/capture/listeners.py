@@ -76,19 +76,12 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
         (engine, "do_execute_no_params", do_execute_no_params),
         (pool, "checkout", connections.on_checkout),
         (pool, "checkin", connections.on_checkin),
+        (pool, "detach", connections.on_checkin),
     ]
 
 
-class _Clock:
-    """Keeps the clock where freezegun does not find it."""
-
-    now = staticmethod(time.perf_counter)
-
-
-_now = _Clock().now
-
-
-def _listener(name: str) -> Callable[..., bool | None]:
+# The clock is kept as a default argument, where freezegun does not find it.
+def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callable[..., bool | None]:
     """Make the listener of one dialect event."""
 
     def listen(cursor: Any, statement: str, *rest: Any) -> bool | None:
@@ -100,18 +93,19 @@ def _listener(name: str) -> Callable[..., bool | None]:
         context = rest[-1]
         streamed: Stream | None = None
         error: BaseException | None = None
-        started = _now()
+        started = now()
         done = False
         try:
             _run(name, context.dialect, cursor, statement, rest)
             if context._is_server_side and is_streamed(context):
                 streamed = Stream()
-                context.cursor_fetch_strategy = TimedFetch(context, streamed, _now)
+                context.cursor_fetch_strategy = TimedFetch(context, streamed, now)
             done = True
         finally:
             if not done:
                 error = sys.exception()
-            record(scope, cursor, statement, rest, started, _now(), streamed, error)
+            record(scope, cursor, statement, rest, started, now(), streamed, error)
+            error = None  # its traceback holds this frame
         return True
 
     return listen

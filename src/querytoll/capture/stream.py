@@ -22,8 +22,15 @@ class Stream:
 
 
 def is_streamed(context: Any) -> bool:
-    """Tell whether SQLAlchemy will fetch the rows through its buffer for server-side cursors."""
-    return bool(context._is_server_side) and context.cursor_fetch_strategy is engine_cursor._DEFAULT_FETCH
+    """Tell whether SQLAlchemy will fetch the rows through its buffer for server-side cursors.
+
+    It fetches those of insertmanyvalues itself, batch by batch.
+    """
+    return (
+        bool(context._is_server_side)
+        and not context.executemany
+        and context.cursor_fetch_strategy is engine_cursor._DEFAULT_FETCH
+    )
 
 
 class TimedFetch(engine_cursor.BufferedRowCursorFetchStrategy):

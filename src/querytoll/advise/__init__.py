@@ -1,0 +1,1 @@
+"""Suggestions from plans, and the proof that they help."""

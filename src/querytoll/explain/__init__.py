@@ -1,0 +1,1 @@
+"""Execution plans: documents of the server to trees, and trees to findings."""
