@@ -218,6 +218,6 @@ def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, 
         isolation = context.root_connection.get_execution_options().get("isolation_level")
         isolation = isolation or context.dialect._on_connect_isolation_level
         span = link.span = Span(tap, started, stack, autocommit=isolation == "AUTOCOMMIT")
-        if link.hold.tap is None:
+        if not link.hold.stack:
             link.hold.tap, link.hold.stack = tap, stack
     return span

@@ -96,6 +96,8 @@ def _latest(trace: Trace, memory: Texts, *, inlined: bool, rule: str) -> dict[st
     latest: dict[str, tuple[Statement, int]] = {}
     for statement in trace.statements:
         shape = statement.shape
-        if shape.inlined is inlined and shape.tables and not statement.many and not ignores(statement, rule):
+        if shape.inlined is not inlined or not shape.tables or statement.many or statement.load is not None:
+            continue
+        if not ignores(statement, rule):
             latest[shape.fingerprint] = (statement, memory.add(shape.fingerprint, statement.sql))
     return latest
