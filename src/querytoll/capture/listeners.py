@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from querytoll.capture import connections, orm
+from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.connections import Link, Span, Tap
 from querytoll.capture.failure import annotate, code_of
@@ -74,6 +74,7 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
         (engine, "do_execute", do_execute),
         (engine, "do_executemany", do_executemany),
         (engine, "do_execute_no_params", do_execute_no_params),
+        (pool, "connect", driver.on_connect),
         (pool, "checkout", connections.on_checkout),
         (pool, "checkin", connections.on_checkin),
         (pool, "detach", connections.on_checkin),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from querytoll.detect.common import ignores
+from querytoll.fingerprint import literals
 from querytoll.model import Finding, Statement, Trace
 
 
@@ -25,13 +26,13 @@ class Texts:
         self._seen: OrderedDict[str, set[int]] = OrderedDict()
         self._lock = Lock()
 
-    def add(self, fingerprint: str, sql: str) -> int:
-        """Note a text and return how many different ones its shape has had."""
+    def add(self, fingerprint: str, text: int) -> int:
+        """Note the hash of a text and return how many different ones its shape has had."""
         with self._lock:
             texts = self._seen.setdefault(fingerprint, set())
             self._seen.move_to_end(fingerprint)
             if len(texts) < self._max_texts:
-                texts.add(hash(sql))
+                texts.add(text)
             while len(self._seen) > self._max_shapes:
                 self._seen.popitem(last=False)
             return len(texts)
@@ -99,5 +100,6 @@ def _latest(trace: Trace, memory: Texts, *, inlined: bool, rule: str) -> dict[st
         if shape.inlined is not inlined or not shape.tables or statement.many or statement.load is not None:
             continue
         if not ignores(statement, rule):
-            latest[shape.fingerprint] = (statement, memory.add(shape.fingerprint, statement.sql))
+            text = literals(statement.sql) if inlined else hash(statement.sql)
+            latest[shape.fingerprint] = (statement, memory.add(shape.fingerprint, text))
     return latest

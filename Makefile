@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV ?= .venv
+MATRIX ?= full
+PYTEST_ARGS ?=
+
+RUN = $(VENV)/bin/python
+READY = $(VENV)/.ready
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## the environment in $(VENV), made from $(PYTHON)
+
+demo: $(READY) ## the example shop under traffic, and what is found in it; DEMO_SECONDS=20 ends it, DEMO_PORT=8765
+	@PYTHONPATH=examples/shop $(RUN) -m scripts.demo
+
+test: $(READY) ## all tests, on a PostgreSQL of their own; PYTEST_ARGS="-k name"
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## style, types, layers, version
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
+	@$(RUN) -m scripts.version
+
+bench: $(READY) ## what profiling costs, against the same application without it
+	@$(RUN) -m benchmarks
+
+test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick takes two rows
+	@$(RUN) -m scripts.matrix $(MATRIX)
+
+clean: ## forget environments, databases and caches
+	@for place in .cache/*/place; do if [ -L "$$place" ]; then rm -rf "$$(readlink "$$place")"; fi; done
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+$(READY): pyproject.toml constraints.txt scripts/install.sh
+	@sh scripts/install.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+.PHONY: help venv demo test lint bench test-matrix clean

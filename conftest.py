@@ -1,0 +1,54 @@
+"""Real PostgreSQL for every test that asks for it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import psycopg
+import pytest
+
+from scripts.postgres import CACHE, Server, ServerError, embedded
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """The server of the URL `QUERYTOLL_TEST_POSTGRES`, else an embedded one that all workers and sessions share."""
+    given = os.environ.get("QUERYTOLL_TEST_POSTGRES")
+    try:
+        with nullcontext(Server(given)) if given else embedded(CACHE / "postgres-18") as server:
+            _execute(server, "SELECT 1") if given else _drop_abandoned(server)
+            yield server
+    except (ServerError, psycopg.OperationalError) as error:
+        give_up = pytest.fail if "PYTEST_XDIST_WORKER" in os.environ else pytest.exit
+        give_up(f"No database to test against: {error}")
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: Server) -> Iterator[str]:
+    """SQLAlchemy's asyncpg URL of a database that is empty and the module's own."""
+    name = f"querytoll_test_{os.getpid()}_{next(_numbers)}"
+    _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        yield postgres_server.url(name)
+    finally:
+        _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: Server, statement: str) -> list[tuple[str, ...]]:
+    with psycopg.connect(server.url(driver=None), autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def _drop_abandoned(server: Server) -> None:
+    """Drop the databases of sessions that were killed; the number in the name is their process."""
+    for (name,) in _execute(server, r"SELECT datname FROM pg_database WHERE datname LIKE 'querytoll\_test\_%'"):
+        try:
+            os.kill(int(name.split("_")[2]), 0)
+        except ProcessLookupError:
+            _execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -1,0 +1,1 @@
+"""Development commands behind the Makefile; no part of the package."""
