@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import re
 import shutil
 import textwrap
@@ -13,8 +13,9 @@ from typing import Final
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
+from querytoll.capture.window import Entry
 from querytoll.detect import default_detectors, judge
-from querytoll.errors import Faults, QueryAssertionError, WindowError
+from querytoll.errors import QueryAssertionError, WindowError
 from querytoll.model import Finding, Report, Site, Statement, Trace
 from querytoll.settings import Settings
 
@@ -126,7 +127,7 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
             everywhere.remove(window)
         window.close()
         try:
-            self._report = _judge(assemble(window), self._settings, window.capture.faults)
+            self._report = _judge(window, self._settings)
         except Exception as fault:
             if error is None:
                 raise
@@ -312,17 +313,27 @@ def _seconds(group: Group) -> float:
     return sum(statement.elapsed for statement in group)
 
 
-def _judge(trace: Trace, settings: Settings, faults: Faults) -> Report:
+def _judge(window: Window, settings: Settings) -> Report:
     """Judge request by request: statements of several requests in one block are not repetitions."""
     detectors = default_detectors(settings)
-    windows: dict[int, list[Statement]] = {}
-    for statement in trace.statements:
-        windows.setdefault(statement.window, []).append(statement)
-    findings: list[Finding] = []
-    for statements in windows.values():
-        part = dataclasses.replace(trace, statements=tuple(statements), dropped=0)
-        findings.extend(judge(part, detectors, faults).findings)
-    return Report(trace, tuple(findings))
+    reports = [judge(assemble(request), detectors, window.capture.faults) for request in _requests(window)]
+    return Report(assemble(window), tuple(finding for report in reports for finding in report.findings))
+
+
+def _requests(window: Window) -> Iterator[Window]:
+    """Yield what a recording saw of each request, and what it saw outside of requests, as windows of their own."""
+    entries: dict[int, list[Entry]] = {}
+    for entry in window.entries:
+        entries.setdefault(entry.window, []).append(entry)
+    holders = {hold.holder.serial: hold.holder for hold in window.holds if isinstance(hold.holder, Window)}
+    for serial in {**entries, **holders}:
+        holder = holders.get(serial, window)
+        part = copy.copy(window)
+        part.kind, part.name = holder.kind, holder.name
+        part.entries = entries.get(serial, [])
+        part.holds = [hold for hold in window.holds if hold.holder is holder]
+        part.dropped = 0
+        yield part
 
 
 def _over(got: Recording, limit: int) -> str | None:

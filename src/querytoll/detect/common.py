@@ -110,10 +110,15 @@ def roles_of(sql: str) -> tuple[Role, ...]:
     return tuple(roles.values())
 
 
+def values(statement: Statement) -> tuple[str, int]:
+    """Return what is equal for executions with equal values, whether they were bound or written into the text."""
+    return statement.sql, statement.binds
+
+
 def source(trace: Trace, group: list[Statement]) -> Statement | None:
     """Return the statement that fetched the rows that a group was run for: the latest before it with as many rows."""
     first = min(group, key=_started)
-    needed = len({statement.binds for statement in group})
+    needed = len(set(map(values, group)))
     earlier = [
         statement
         for statement in trace.statements

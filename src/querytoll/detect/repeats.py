@@ -16,6 +16,7 @@ from querytoll.detect.common import (
     path,
     saved,
     source,
+    values,
 )
 from querytoll.detect.growth import Growth
 from querytoll.model import Finding, Site, Statement, Trace
@@ -60,7 +61,7 @@ class NPlusOne:
 
     def _repeats(self, group: Group, claims: list[float]) -> bool:
         first = group[0]
-        distinct = len({statement.binds for statement in group})
+        distinct = len(set(map(values, group)))
         if claims:
             distinct = _most_per_claim(group, claims)
         looped = loop(first) is not None
@@ -77,7 +78,7 @@ class NPlusOne:
         looped = loop(first)
         side_by_side = looped is None and overlap(group)
         fetched = source(trace, group)
-        distinct = len({statement.binds for statement in group})
+        distinct = len(set(map(values, group)))
         site = looped or (first.stack[-1] if side_by_side else first.site)
         key = (trace.name, first.fingerprint, site.function if site is not None else "")
         confidence = self.growth.confidence(key, distinct, fetched.rows if fetched else None, self._base(group))
@@ -108,7 +109,7 @@ class NPlusOne:
     def _base(self, group: Group) -> float:
         if group[0].load is not None:
             return 0.95
-        return 0.9 if len({statement.binds for statement in group}) >= self.unlooped else 0.7
+        return 0.9 if len(set(map(values, group))) >= self.unlooped else 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class DuplicateQuery:
     def _unchanged(self, statements: Iterable[Statement]) -> list[Group]:
         """Group equal reads; a write to one of their tables or a change of the session starts anew."""
         groups: list[Group] = []
-        latest: dict[tuple[str, int, int | None], Group] = {}
+        latest: dict[tuple[tuple[str, int], int | None], Group] = {}
         for statement in statements:
             if statement.shape.writes:
                 written = set(statement.shape.writes)
@@ -143,7 +144,7 @@ class DuplicateQuery:
                 latest = {}
             elif is_read(statement) and not ignores(statement, "duplicate-query"):
                 transaction = None if self.across_transactions else statement.transaction
-                key = (statement.fingerprint, statement.binds, transaction)
+                key = (values(statement), transaction)
                 if key not in latest:
                     latest[key] = []
                     groups.append(latest[key])
@@ -157,9 +158,9 @@ class DuplicateQuery:
 
 def _most_per_claim(group: Group, claims: list[float]) -> int:
     """Return the most distinct executions between two claims of a queue's worker."""
-    between: dict[int, set[int]] = {}
+    between: dict[int, set[tuple[str, int]]] = {}
     for statement in group:
-        between.setdefault(sum(claim < statement.started for claim in claims), set()).add(statement.binds)
+        between.setdefault(sum(claim < statement.started for claim in claims), set()).add(values(statement))
     return max(map(len, between.values()))
 
 
