@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from querytoll.capture import Capture, Window, attach, detach
 from querytoll.capture.assemble import Request, assemble
-from querytoll.detect import default_detectors, judge
+from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
 from querytoll.middleware import install_default
 from querytoll.model import Detector, Kind, Report, Sink, Trace
@@ -64,6 +64,7 @@ class Profiler:
         self._engines = None if engines is None else [_engine(engine) for engine in _listed("engine", engines)]
         rules = self.default_detectors(self.settings) if detectors is None else detectors
         self._detectors: list[Detector] = _callables("detector", rules)
+        self._ignoring = Ignoring(self.settings.ignore)
         self._sinks: list[Any] = _callables("sink", self.default_sinks(self.settings) if sinks is None else sinks)
         self._meters: list[CostSink] = [sink for sink in self._sinks if isinstance(sink, CostSink)]
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
@@ -149,7 +150,7 @@ class Profiler:
             return Report(_unread(window))
         assembled = window.now()
         try:
-            report = judge(trace, self._detectors, self.faults)
+            report = judge(trace, self._detectors, self.faults, self._ignoring)
         except Exception as fault:
             self.faults.caught("detect", fault)
             report = Report(trace)

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     slow_request_seconds: NonNegativeFloat = 1.0
     """The log gets one summary line for each request that spent longer in the database."""
 
+    ignore: tuple[str, ...] = ()
+    """Findings not to tell: `rule`, `rule@relation`, `rule@path/*`, `rule@function`; `*` for every rule."""
+
     project_root: Path = Field(default_factory=Path.cwd)
     """Code below it is the application's, installed packages and virtual environments excepted."""
     application_paths: tuple[Path, ...] = ()

@@ -253,11 +253,10 @@ def _statement_lines(trace: Trace, width: int, rank: Rank) -> Iterator[str]:
     places = _aligned([_place(group[0]) for group in shown])
     for group, count, summary, place in zip(shown, counts, summaries, places, strict=True):
         indent = " " * (len(count) + 4)
-        head = f"  {count}  {summary}  {place}  {_notes(group)}"
-        yield head if len(head) <= width else f"  {count}  {summary}  {_place(group[0])}  {_notes(group)}"
+        yield f"  {count}  {summary}  {place}  {_ms(_seconds(group))}"
         yield indent + _cut(group[0].shape.text, width - len(indent))
-        if len(group[0].stack) > 1:
-            yield indent + _callers(group[0], width - len(indent))
+        for note in _notes(group, width - len(indent)):
+            yield indent + note
     if len(ranked) > len(shown):
         yield f"  and {sum(map(len, ranked[MAX_SHAPES:]))} more, of {len(ranked) - len(shown)} other shapes or lines"
     if trace.dropped:
@@ -288,25 +287,18 @@ def _aligned(texts: list[str], *, right: bool = False) -> list[str]:
     return [text.rjust(width) if right else text.ljust(width) for text in texts]
 
 
-def _callers(statement: Statement, width: int) -> str:
-    """The lines that led to the statement's own, as many as fit, at least one."""
-    lines = [str(site) for site in statement.stack[1:_FRAMES]]
-    while len(lines) > 1 and len(" < ".join(lines)) + 5 > width:
-        lines.pop()
-    return f"from {' < '.join(lines)}"
-
-
-def _notes(group: Group) -> str:
+def _notes(group: Group, width: int) -> Iterator[str]:
     first = group[0]
-    notes = [_ms(_seconds(group))]
-    if first.relation is not None:
-        notes.append(
-            f"{first.load} load of {first.relation}" if first.load != "refresh" else f"reloads {first.relation}"
-        )
     errors = [statement.error for statement in group if statement.error is not None]
     if errors:
-        notes.append(f"{len(errors)} failed: {', '.join(sorted(set(errors)))}")
-    return ", ".join(notes)
+        yield f"{len(errors)} failed: {', '.join(sorted(set(errors)))}"
+    if first.relation is not None:
+        yield f"{first.load} load of {first.relation}" if first.load != "refresh" else f"reloads {first.relation}"
+    callers = [str(site) for site in first.stack[1:_FRAMES]]
+    while len(callers) > 1 and len(" < ".join(callers)) + 5 > width:
+        callers.pop()
+    if callers:
+        yield f"from {' < '.join(callers)}"
 
 
 def _seconds(group: Group) -> float:

@@ -72,6 +72,7 @@ class Need:
         output: columns of the table that the statement needs; empty where unknown.
         partitions: partitions read, where the step stands for several.
         index: the index that it uses now.
+        table: the table's facts, where the catalog knows it by another name (a partition by its parent's).
     """
 
     node: int
@@ -85,6 +86,7 @@ class Need:
     output: tuple[str, ...] = ()
     partitions: tuple[str, ...] = ()
     index: str | None = None
+    table: Table | None = None
 
 
 class Key(NamedTuple):
@@ -222,7 +224,7 @@ class _Advisor:
         self.catalog = catalog
         self.limits = limits
         found = catalog.table(need.relation, need.schema) if catalog else None
-        self.table: Table | None = catalog.root(found) if catalog and found else None
+        self.table: Table | None = catalog.root(found) if catalog and found else need.table
         known = self.table.rows if self.table else None
         self.rows = max(known or 0.0, need.scanned)
         self.small = known is not None and known < limits.minimum_rows
@@ -470,7 +472,7 @@ class _Advisor:
         include = self.include(keys) if method == "btree" and not self.ordered(keys) else ()
         body = self.body(keys, method, include, where)
         name = _name(target, [key.name for key in keys], "partial" if where else "", method)
-        partitions = table.partitions if table else need.partitions
+        partitions = (table.partitions if table else ()) or need.partitions
         names = [key.name for key in keys]
         if invalid:
             statements: tuple[str, ...] = (f"REINDEX INDEX CONCURRENTLY {prefix}{quoted(invalid.name)}",)

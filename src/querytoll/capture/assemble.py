@@ -11,16 +11,10 @@ from querytoll.capture.orm import relation
 from querytoll.capture.stalls import overlap
 from querytoll.capture.window import Entry, Window
 from querytoll.fingerprint import shape
-from querytoll.model import Checkout, Load, Outcome, Phase, Shape, Site, Statement, Trace, Transaction
+from querytoll.model import Checkout, Load, Phase, Site, Statement, Trace, Transaction
 
 Function = tuple[str, str]
 """File and qualified name."""
-
-_PREPARED: dict[str, Outcome] = {
-    "PREPARE TRANSACTION": "prepared",
-    "COMMIT PREPARED": "committed",
-    "ROLLBACK PREPARED": "rolled back",
-}
 
 
 @dataclass(slots=True)
@@ -58,7 +52,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
     entries, holds = window.entries, window.holds
     window.entries, window.holds = [], []
     spans: dict[int, tuple[int, Span]] = {}
-    controls: list[tuple[Entry, Shape]] = []
+    controls = 0
     statements: list[Statement] = []
     relations: dict[object, str | None] = {}
     stalls = window.stalls()
@@ -66,7 +60,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
     for entry in entries:
         what = shape(entry.sql)
         if what.control:
-            controls.append((entry, what))
+            controls += 1
             continue
         span = entry.span
         ordinal = None
@@ -122,13 +116,13 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
         began=window.began,
         elapsed=window.ended - start,
         statements=tuple(statements),
-        transactions=_transactions([span for _, span in spans.values()], statements, controls, window),
+        transactions=_transactions([span for _, span in spans.values()], statements, window),
         connections=_checkouts(holds, entries, window),
         method=request.method,
         route=request.route,
         path=request.path,
         status=request.status,
-        controls=len(controls),
+        controls=controls,
         dropped=window.dropped,
         database_seconds=_union(_busy(entries, window)),
     )
@@ -169,36 +163,23 @@ def _union(intervals: list[tuple[float, float]]) -> float:
     return total
 
 
-def _transactions(
-    spans: list[Span], statements: list[Statement], controls: list[tuple[Entry, Shape]], window: Window
-) -> tuple[Transaction, ...]:
+def _transactions(spans: list[Span], statements: list[Statement], window: Window) -> tuple[Transaction, ...]:
     counts = [0] * len(spans)
     for statement in statements:
         if statement.transaction is not None:
             counts[statement.transaction] += 1
-    prepared = _two_phase(controls) if controls else {}
     return tuple(
         Transaction(
             engine=span.tap.name,
             began=max(0.0, span.began - window.started),
-            elapsed=(span.ended or window.ended) - max(span.began, window.started),
+            elapsed=min(span.ended or window.ended, window.ended) - max(span.began, window.started),
             ending=span.ending,
-            outcome=prepared.get(id(span), span.outcome),
+            outcome=span.outcome,
             statements=count,
             site=span.stack[0] if span.stack else None,
         )
         for span, count in zip(spans, counts, strict=True)
     )
-
-
-def _two_phase(controls: list[tuple[Entry, Shape]]) -> dict[int, Outcome]:
-    """Two-phase transactions end by statements, not by the dialect's commit."""
-    outcomes: dict[int, Outcome] = {}
-    for entry, what in controls:
-        for words, outcome in _PREPARED.items():
-            if what.text.startswith(words) and entry.error is None:
-                outcomes[id(entry.span)] = outcome
-    return outcomes
 
 
 def _checkouts(holds: list[Hold], entries: list[Entry], window: Window) -> tuple[Checkout, ...]:
@@ -209,7 +190,8 @@ def _checkouts(holds: list[Hold], entries: list[Entry], window: Window) -> tuple
             seen.setdefault(id(entry.hold), entry.hold)
             end = entry.ended if entry.stream is None else _end_of_stream(entry, window)
             busy.setdefault(id(entry.hold), []).append((entry.started, end))
-    return tuple(_checkout(hold, _union(busy[key]), window) for key, hold in seen.items())
+    ordered = sorted(seen.items(), key=lambda item: item[1].got)
+    return tuple(_checkout(hold, _union(busy[key]), window) for key, hold in ordered)
 
 
 def _checkout(hold: Hold, busy: float, window: Window) -> Checkout:

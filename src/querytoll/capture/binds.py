@@ -12,6 +12,7 @@ from uuid import UUID
 _KEY: Final = random.SystemRandom().getrandbits(62)
 _MAX_SEPARATE: Final = 16
 _PLAIN: Final = frozenset((int, str, float, bool, type(None), bytes, datetime, date, Decimal, UUID))
+_BY_ADDRESS: Final[Any] = object.__hash__
 # Python's hash of -1 is that of -2.
 _AMBIGUOUS: Final = hash((_KEY, -1))
 _MINUS_ONE: Final = hash((_KEY, "-1"))
@@ -69,7 +70,7 @@ def _frozen(value: Any) -> Any:
         return list, tuple(map(_inside, value))
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
-    if type(value).__hash__ is object.__hash__:
+    if type(value).__hash__ is _BY_ADDRESS:
         # psycopg's Json and Jsonb; of others, an address tells nothing: it is used again for the next value.
         return (type(value), _inside(value.obj)) if hasattr(value, "obj") else next(_unequal)
     try:

@@ -6,9 +6,10 @@ statement of the engine to SQLAlchemy's general event path, at ten times the pri
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -131,30 +132,48 @@ def engine_name(engine: Any) -> str:
 def _watch_endings(dialect: Any, now: Callable[[], float] = time.perf_counter) -> None:
     """Time COMMIT and ROLLBACK on one dialect; its own methods still do the work."""
 
-    def timed(original: Callable[[Any], None], outcome: Outcome) -> Callable[[Any], None]:
-        def end(dbapi_connection: Any) -> None:
-            record = getattr(dbapi_connection, "record_info", None)
+    def timed(
+        original: Callable[..., None], outcome: Outcome, over: Collection[Outcome], of: Callable[[Any], Any]
+    ) -> Callable[..., None]:
+        def end(connection: Any, *args: Any, **options: Any) -> None:
+            record = getattr(of(connection), "record_info", None)
             link: Link | None = record.get(_LINK) if record else None
             span = link.span if link is not None else None
-            if link is None or span is None:
-                return original(dbapi_connection)
+            if link is None or span is None or options.get("recover"):
+                return original(connection, *args, **options)
             started = now()
             done = False
             try:
-                original(dbapi_connection)
+                original(connection, *args, **options)
                 done = True
             finally:
-                link.span = None
+                if outcome != "prepared":
+                    link.span = None
                 span.ended = now()
                 span.ending = span.ended - started
-                if not span.autocommit:
+                if span.outcome in over:
                     # A COMMIT that fails (a deferred constraint) rolls back.
                     span.outcome = outcome if done else "rolled back"
 
         return end
 
-    dialect.do_commit = timed(dialect.do_commit, "committed")
-    dialect.do_rollback = timed(dialect.do_rollback, "rolled back")
+    for name, outcome, over in _ENDINGS:
+        of = operator.attrgetter("connection") if name.endswith("twophase") else _itself
+        setattr(dialect, name, timed(getattr(dialect, name), outcome, over, of))
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+# A prepared transaction outlives its connection: only a second phase changes what becomes of it.
+_ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
+    ("do_commit", "committed", frozenset(("open",))),
+    ("do_rollback", "rolled back", frozenset(("open",))),
+    ("do_prepare_twophase", "prepared", frozenset(("open",))),
+    ("do_commit_twophase", "committed", frozenset(("open", "prepared"))),
+    ("do_rollback_twophase", "rolled back", frozenset(("open", "prepared"))),
+)
 
 
 def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
@@ -203,9 +222,13 @@ def _note_checkout(
             hold.error = code_of(error)
             hold.relation = orm.loading_now()
             annotate(error, hold.relation)
-    elif proxy.record_info is not None and _LINK not in proxy.record_info:
-        proxy.record_info[_LINK] = Link(hold)
-        held.add(hold)
+    elif proxy.record_info is not None:
+        link = proxy.record_info.get(_LINK)
+        if link is None:
+            proxy.record_info[_LINK] = Link(hold)
+            held.add(hold)
+        else:
+            hold = link.hold  # StaticPool and SingletonThreadPool hand out a connection that is out
     if hold.others or error is not None:
         hold.stack = scope.windows[0].capture.sites.stack(3)
     for window in scope.windows:
@@ -221,7 +244,7 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
             link.hold.back = _Clock.now()
             if link.span is not None and link.span.ended is None:
                 link.span.ended = link.hold.back
-                if not link.span.autocommit:
+                if link.span.outcome == "open":
                     link.span.outcome = "rolled back"
     except Exception as fault:
         faults.caught("capture", fault)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from querytoll.detect.ignoring import Ignoring
 from querytoll.detect.judgement import judge
 from querytoll.detect.rules import default_detectors
 
-__all__ = ["default_detectors", "judge"]
+__all__ = ["Ignoring", "default_detectors", "judge"]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from querytoll.detect.ignoring import Ignoring
 from querytoll.errors import Faults
 from querytoll.model import Detector, Finding, Report, Site, Trace
 
 _REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "commit-loop"))
 
 
-def judge(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> Report:
+def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring: Ignoring | None = None) -> Report:
+    """Return what the detectors find: one finding per cause, dearest first, without what is ignored."""
+    findings = _ask(trace, detectors, faults)
+    if ignoring is not None:
+        if any(statement.ignored for statement in trace.statements):
+            ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
+        findings = ignoring.apply(findings)
+    if len(findings) > 1:
+        findings = merge(trace, findings)
+    return Report(trace, tuple(findings))
+
+
+def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
     """Ask every detector; a detector that raises is counted and the others go on."""
     findings: list[Finding] = []
     for detector in detectors:
@@ -19,9 +33,15 @@ def judge(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> Report
             findings.extend(detector(trace))
         except Exception as fault:
             faults.caught("detect", fault)
-    if len(findings) > 1:
-        findings = merge(trace, findings)
-    return Report(trace, tuple(findings))
+    return findings
+
+
+def _silenced(trace: Trace, findings: list[Finding], detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
+    """Return what would have been found without the `querytoll.ignore` blocks."""
+    bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
+    kept = {(finding.id, finding.count) for finding in findings}
+    everything = _ask(dataclasses.replace(trace, statements=bare), detectors, faults)
+    return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
 
 def merge(trace: Trace, findings: list[Finding]) -> list[Finding]:

@@ -386,17 +386,28 @@ def _foreign_key(name: str, item: Mapping[str, object]) -> ForeignKey:
 
 
 def _with_partitions(tables: tuple[Table, ...]) -> tuple[Table, ...]:
-    """Fill in the partitions of tables that are named as a parent."""
+    """Let partitions and parents know each other, whichever of the two names the other."""
+    parents = {name: table for table in tables for name in table.partitions}
+    known = {table.name for table in tables}
+    absent = [Table(name, parent.schema, "partition") for name, parent in parents.items() if name not in known]
+    linked = [_linked(table, parents) for table in (*tables, *absent)]
     children: dict[str, list[str]] = {}
-    for table in tables:
+    for table in linked:
         if table.parent:
             children.setdefault(table.parent, []).append(table.name)
     return tuple(
         replace(table, partitions=table.partitions or tuple(children[table.name]), kind="partitioned")
         if table.name in children and not table.parent
         else table
-        for table in tables
+        for table in linked
     )
+
+
+def _linked(table: Table, parents: Mapping[str, Table]) -> Table:
+    parent = parents.get(table.name)
+    if parent is None or table.parent:
+        return table
+    return replace(table, parent=parent.name, columns=table.columns or parent.columns)
 
 
 _TABLE_FACTS = """

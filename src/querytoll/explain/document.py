@@ -155,7 +155,7 @@ def _candidates(source: str) -> Iterator[str]:
 
 def _unframed(source: str) -> Iterator[str]:
     for line in source.splitlines():
-        line = re.sub(r"^\s*(?:QUERY PLAN)?\s*[|│║]", "", line)
+        line = re.sub(r"^\s*[|│║]?\s*(?:QUERY PLAN)?\s*[|│║]", "", line)
         yield re.sub(r"\s*[+↵]?\s*[|│║]?\s*[+↵]?\s*$", "", line)
 
 

@@ -44,6 +44,7 @@ class Case:
         self.catalog = catalog
         self.observed = observed
         self.nodes = tuple(walk(plan.tree))
+        self._tables: dict[tuple[str | None, str | None], Table | None] = {}
         self.parents: dict[int, PlanNode] = {child.id: node for node in self.nodes for child in node.children}
 
     @property
@@ -157,7 +158,20 @@ class Case:
 
     def table(self, node: PlanNode) -> Table | None:
         """The catalog's facts about the table that the step reads."""
-        return self.catalog.table(node.relation, node.schema) if self.catalog and node.relation else None
+        key = (node.relation, node.schema)
+        if key not in self._tables:
+            found = self.catalog.table(*key) if self.catalog and node.relation else None
+            self._tables[key] = found or self._partition(node)
+        return self._tables[key]
+
+    def _partition(self, node: PlanNode) -> Table | None:
+        """A partition that the catalog does not list, told by its parent's name and its numbered alias."""
+        name = node.relation or ""
+        for parent in self.catalog.tables if self.catalog else ():
+            numbered = re.fullmatch(r".+_\d+", node.alias or "") and node.alias != name
+            if parent.partition_key and numbered and name.startswith(f"{parent.name}_"):
+                return Table(name, parent.schema, "partition", parent=parent.name, columns=parent.columns)
+        return None
 
     def conditions(self, node: PlanNode) -> tuple[Predicate, ...]:
         """Every condition that the step puts on its table, its own and that of the index below it."""
@@ -229,6 +243,7 @@ class Case:
             output=self.output(node),
             partitions=tuple(item.relation for item in siblings if item.relation),
             index=node.index,
+            table=root,
         )
 
     def processes(self, node: PlanNode) -> float:

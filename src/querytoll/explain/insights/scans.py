@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 from querytoll.advise.index import Need, immutable, suggest
@@ -190,11 +191,16 @@ class FunctionOnColumn:
                 f"{what} around {node.relation}.{predicate.column} keeps every plain index on it from use",
                 _function_advice(predicate, indexable),
                 share=waste.share,
-                need=self.scan.need(case, waste) if indexable else None,
+                need=_alone(self.scan.need(case, waste), predicate) if indexable else None,
                 column=predicate.column,
                 function=what,
                 expression_index_possible=indexable,
             )
+
+
+def _alone(need: Need | None, predicate: Predicate) -> Need | None:
+    """The access path for one term of the filter."""
+    return replace(need, predicates=(predicate,), order=(), limited=False) if need else None
 
 
 def _computed(predicate: Predicate) -> bool:
@@ -263,7 +269,7 @@ class LeadingWildcard:
                 f"Index {predicate.column} with trigrams (extension pg_trgm, GIN, gin_trgm_ops), "
                 "or search from the start of the text.",
                 share=waste.share,
-                need=self.scan.need(case, waste),
+                need=_alone(self.scan.need(case, waste), predicate),
                 column=predicate.column,
             )
 
@@ -316,7 +322,9 @@ class SeqScanJoin:
 
     def need(self, case: Case, scans: tuple[PlanNode, ...], condition: Sequence[Predicate]) -> Need | None:
         """The access path by the join's columns."""
-        return case.need(scans[0], condition, siblings=scans if len(scans) > 1 else ())
+        need = case.need(scans[0], condition, siblings=scans if len(scans) > 1 else ())
+        join = _join_above(case, scans[0])
+        return replace(need, kept=_rows(join)) if need and join else need
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,20 +444,23 @@ def _part(node: PlanNode) -> str | None:
 def _grouped(case: Case, scans: Sequence[PlanNode]) -> list[tuple[PlanNode, ...]]:
     """Scans of the partitions of one table under one Append together, every other scan alone."""
     groups: dict[object, list[PlanNode]] = {}
+    numbered: dict[int, Counter[str | None]] = {}
     for node in scans:
-        groups.setdefault(_family(case, node), []).append(node)
+        groups.setdefault(_family(case, node, numbered), []).append(node)
     return [tuple(group) for group in groups.values()]
 
 
-def _family(case: Case, node: PlanNode) -> object:
+def _family(case: Case, node: PlanNode, numbered: dict[int, Counter[str | None]]) -> object:
     parent = case.parents.get(node.id)
     if parent is None or parent.kind not in ("Append", "Merge Append"):
         return node.id
     table = case.table(node)
-    if table and table.parent:
-        return parent.id, table.parent
-    mine, others = _part(node), [_part(item) for item in parent.children]
-    return (parent.id, mine) if mine and others.count(mine) > 1 and table is None else node.id
+    if table is not None:
+        return (parent.id, table.parent) if table.parent else node.id
+    if parent.id not in numbered:
+        numbered[parent.id] = Counter(_part(item) for item in parent.children)
+    mine = _part(node)
+    return (parent.id, mine) if mine and numbered[parent.id][mine] > 1 else node.id
 
 
 def _join_above(case: Case, node: PlanNode) -> PlanNode | None:
