@@ -14,7 +14,7 @@ from typing import Final
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
 from querytoll.capture.window import Entry
-from querytoll.detect import default_detectors, judge
+from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import QueryAssertionError, WindowError
 from querytoll.model import Finding, Report, Site, Statement, Trace
 from querytoll.settings import Settings
@@ -66,6 +66,7 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
         rank: Rank | None = None,
     ) -> None:
         self._settings = settings if settings is not None else Settings()
+        self._ignoring = Ignoring(self._settings.ignore)
         self._everywhere = everywhere
         self._expect = expect
         self._rank = rank
@@ -127,7 +128,7 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
             everywhere.remove(window)
         window.close()
         try:
-            self._report = _judge(window, self._settings)
+            self._report = _judge(window, self._settings, self._ignoring)
         except Exception as fault:
             if error is None:
                 raise
@@ -241,8 +242,8 @@ def explain(unmet: str, report: Report, *, width: int | None = None, rank: Rank 
 
 def _statement_lines(trace: Trace, width: int, rank: Rank) -> Iterator[str]:
     if not trace.statements:
-        yield "  no statements were seen in this task or thread, nor in what it started;"
-        yield "  for a server in another thread say everywhere=True"
+        yield "  no statements: this task or thread sent none, nor did what it started"
+        yield "  (everywhere=True sees those of a server in another thread)"
     groups: dict[tuple[str, tuple[Site, ...]], Group] = {}
     for statement in trace.statements:
         groups.setdefault((statement.fingerprint, statement.stack[:_FRAMES]), []).append(statement)
@@ -305,10 +306,10 @@ def _seconds(group: Group) -> float:
     return sum(statement.elapsed for statement in group)
 
 
-def _judge(window: Window, settings: Settings) -> Report:
+def _judge(window: Window, settings: Settings, ignoring: Ignoring) -> Report:
     """Judge request by request: statements of several requests in one block are not repetitions."""
-    detectors = default_detectors(settings)
-    reports = [judge(assemble(request), detectors, window.capture.faults) for request in _requests(window)]
+    detectors, faults = default_detectors(settings), window.capture.faults
+    reports = [judge(assemble(request), detectors, faults, ignoring) for request in _requests(window)]
     return Report(assemble(window), tuple(finding for report in reports for finding in report.findings))
 
 

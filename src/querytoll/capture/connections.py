@@ -20,6 +20,7 @@ from querytoll.errors import Faults
 from querytoll.model import Outcome, Site
 
 _LINK: Final = "querytoll"
+_NEW: Final = "querytoll.new"
 _TAP: Final = "_querytoll"
 
 LONG_WAIT_SECONDS: Final = 0.02
@@ -176,6 +177,12 @@ _ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
 )
 
 
+def on_connect(dbapi_connection: Any, record: Any) -> None:
+    """Pool event: note a new connection, so that making it is not taken for waiting for one."""
+    if record.record_info is not None:
+        record.record_info[_NEW] = True
+
+
 def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
     """Pool event: learn of a pool, whose next checkouts are then timed from the moment they are asked for."""
     try:
@@ -214,7 +221,8 @@ def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> C
 def _note_checkout(
     pool: Any, scope: Scope, hold: Hold, held: WeakSet[Hold], proxy: Any, error: BaseException | None
 ) -> None:
-    if hold.got - hold.asked > LONG_WAIT_SECONDS:
+    made = proxy is not None and proxy.record_info is not None and proxy.record_info.pop(_NEW, False)
+    if not made and hold.got - hold.asked > LONG_WAIT_SECONDS:
         hold.others = tuple(other for other in held if other.back is None or other.back >= hold.asked)
     if proxy is None:
         hold.back = hold.got

@@ -74,6 +74,7 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
         (engine, "do_execute", do_execute),
         (engine, "do_executemany", do_executemany),
         (engine, "do_execute_no_params", do_execute_no_params),
+        (pool, "connect", connections.on_connect),
         (pool, "connect", driver.on_connect),
         (pool, "checkout", connections.on_checkout),
         (pool, "checkin", connections.on_checkin),
@@ -167,7 +168,7 @@ def record(
 
 def _detached(window: Window, entry: Entry) -> Entry:
     entry = entry._replace(detached=True)
-    heir = outliving(window)
+    heir = outliving(window, entry.started)
     if heir is not None:
         heir.add(entry)
     return entry

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 Interval = tuple[float, float]
 
@@ -23,11 +24,14 @@ class StallSampler:
     A stall is measured from the moment the tick was due, hence never longer than it was.
     """
 
-    __slots__ = ("_due", "_loop", "_now", "_open", "_stalls", "_ticking")
+    __slots__ = ("_context", "_due", "_loop", "_now", "_open", "_stalls", "_ticking")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
-        self._loop = loop
+        # The sampler must not keep the loop, whose life decides on its own.
+        self._loop = ref(loop)
         self._now = now
+        # Ticks go on from request to request: the first one's context, with its window, is not kept.
+        self._context = Context()
         self._open = 0
         self._ticking = False
         self._due = 0.0
@@ -51,8 +55,10 @@ class StallSampler:
         return [stall for stall in self._stalls if stall[1] > moment]
 
     def _wait(self) -> None:
-        self._due = self._now() + TICK_SECONDS
-        self._loop.call_later(TICK_SECONDS, self._tick)
+        loop = self._loop()
+        if loop is not None:
+            self._due = self._now() + TICK_SECONDS
+            loop.call_later(TICK_SECONDS, self._tick, context=self._context)
 
     def _tick(self) -> None:
         now = self._now()

@@ -137,7 +137,7 @@ class Window:
         """See the statements of this task or thread, and of what it starts; windows around it see them too."""
         outer = current.get()
         windows = (self, *(window for window in outer.windows if not window.closed)) if outer is not None else (self,)
-        self._token = current.set(Scope(windows))
+        self._token = current.set(Scope(windows, outer.ignores if outer is not None else ()))
         self._sampler = _samplers.here()
         if self._sampler is not None:
             self._sampler.opened()
@@ -149,9 +149,13 @@ class Window:
         self.closed = True
         if self._sampler is not None:
             self._sampler.closed()
-        if self._token is not None:
+        scope = current.get()
+        if scope is not None and self in scope.windows[1:]:
+            # A window that opened later is open still: it is the one to restore the scope.
+            scope.windows[scope.windows.index(self) - 1]._token = self._token
+        elif self._token is not None:
             leave(self._token)
-            self._token = None
+        self._token = None
 
     def stalls(self) -> list[tuple[float, float]]:
         """Return the event-loop stalls since the window opened."""
@@ -177,10 +181,11 @@ class Window:
 _outliving: Final[WeakKeyDictionary[asyncio.Task[Any], Window]] = WeakKeyDictionary()
 
 
-def outliving(closed: Window) -> Window | None:
+def outliving(closed: Window, began: float) -> Window | None:
     """Return the window of a task that outlived its request, opened at its first statement; None outside of tasks.
 
-    It ends with the task, or after `DETACHED_SECONDS`, so that a task that runs for ever is reported in pieces.
+    It began with that statement, and ends with the task, or after `DETACHED_SECONDS`, so that a task that runs for ever
+    is reported in pieces.
     """
     report = closed.capture.outlived
     task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
@@ -194,6 +199,7 @@ def outliving(closed: Window) -> Window | None:
     if window is None:
         first = task not in _outliving
         window = _outliving[task] = Window(closed.capture, "task", closed.name)
+        window.started = began
         if first:
             task.add_done_callback(lambda done: _end_outliving(done, report))
     return window

@@ -89,7 +89,7 @@ class PoolWait:
     """`pool-wait`: the request waited for a connection.
 
     Args:
-        seconds: waits that are too long; making a connection is included.
+        seconds: waits that are too long; making a new connection is not waiting for one.
     """
 
     seconds: float = 0.1
