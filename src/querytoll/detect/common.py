@@ -8,8 +8,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal
 
-from querytoll.model import Site, Statement, Trace
+from querytoll.detect.index import Index
+from querytoll.model import Site, Statement
 
+Path = tuple[int, ...]
 Role = Literal["key", "window"]
 """What a bind value does: picks rows (`=`, `IN`, `LIKE`), or moves a window over them (`<`, `LIMIT`, `OFFSET`)."""
 
@@ -18,9 +20,8 @@ _BIND: Final = re.compile(
     rf"(?P<before><=|>=|<>|!=|<|>|\bLIMIT|\bOFFSET|\bBETWEEN|\bNEXT|\bFIRST)?\s*(?P<bind>{_PLACEHOLDER})", re.IGNORECASE
 )
 _UPPER_BOUND: Final = re.compile(rf"\bBETWEEN\s+{_PLACEHOLDER}(?:::\w+)?\s+AND\s+$", re.IGNORECASE)
+_MAX_LOOK_BACK: Final = 500
 _WINDOWS: Final = frozenset(("<", "<=", ">", ">=", "LIMIT", "OFFSET", "BETWEEN", "NEXT", "FIRST"))
-_CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
-_LOCAL_STATE: Final = re.compile(r"\bset_config\b", re.IGNORECASE)
 
 
 def ignores(statement: Statement, rule: str) -> bool:
@@ -28,23 +29,9 @@ def ignores(statement: Statement, rule: str) -> bool:
     return any(entry.rule == rule for entry in statement.ignored)
 
 
-def is_read(statement: Statement) -> bool:
-    """Tell whether it plainly read the application's tables: no lock, no batch, no eager load, no failure."""
-    shape = statement.shape
-    return (
-        statement.error is None
-        and not shape.writes
-        and not shape.locking
-        and not statement.many
-        and statement.load != "eager"
-        and shape.operation in ("SELECT", "TABLE")
-        and any(not table.startswith(_CATALOGS) for table in shape.tables)
-    )
-
-
-def changes_session(statement: Statement) -> bool:
-    """Tell whether later reads may answer otherwise: SET, set_config, a role."""
-    return statement.operation in ("SET", "RESET") or _LOCAL_STATE.search(statement.shape.text) is not None
+def counts(statement: Statement) -> bool:
+    """Tell whether an execution counts as the application's own read: no batch, no eager load, no failure."""
+    return statement.error is None and statement.load != "eager" and not statement.many
 
 
 def loop(statement: Statement) -> Site | None:
@@ -52,10 +39,9 @@ def loop(statement: Statement) -> Site | None:
     return next((site for site in statement.stack if site.looping), None)
 
 
-def path(statement: Statement) -> tuple[Site, ...]:
-    """Return the call path, recursion collapsed."""
-    stack = statement.stack
-    return tuple(dict.fromkeys(stack)) if len(stack) > 1 else stack
+def path(statement: Statement) -> Path:
+    """Return the call path, recursion collapsed; a site is one object per instruction, and hashing that is cheap."""
+    return tuple(dict.fromkeys(map(id, statement.stack)))
 
 
 def overlap(group: Iterable[Statement]) -> bool:
@@ -115,22 +101,25 @@ def values(statement: Statement) -> tuple[str, int]:
     return statement.sql, statement.binds
 
 
-def source(trace: Trace, group: list[Statement]) -> Statement | None:
-    """Return the statement that fetched the rows that a group was run for: the latest before it with as many rows."""
+def source(index: Index, group: list[Statement], needed: int) -> Statement | None:
+    """Return the statement that fetched the rows that a group was run for: the latest before it with as many rows.
+
+    Args:
+        index: the trace.
+        group: executions of one shape.
+        needed: their distinct sets of values, each of which came from a row.
+    """
     first = min(group, key=_started)
-    needed = len(set(map(values, group)))
-    earlier = [
-        statement
-        for statement in trace.statements
-        if statement.started < first.started
-        and statement.fingerprint != first.fingerprint
-        and statement.window == first.window
-        and not statement.shape.writes
-        and statement.shape.tables
-    ]
-    counted = [statement for statement in earlier if statement.rows is not None and statement.rows >= needed]
-    unknown = [statement for statement in earlier if statement.rows is None]
-    return max(counted or unknown, key=_started, default=None)
+    unknown: Statement | None = None
+    for statement in index.before(first.started, _MAX_LOOK_BACK):
+        shape = statement.shape
+        if shape is first.shape or shape.writes or not shape.tables or statement.window != first.window:
+            continue
+        if statement.rows is None:
+            unknown = unknown or statement
+        elif statement.rows >= needed:
+            return statement
+    return unknown
 
 
 def _started(statement: Statement) -> float:

@@ -8,6 +8,7 @@ from typing import Final
 
 from querytoll.capture.failure import remedy
 from querytoll.detect.common import ignores
+from querytoll.detect.index import Index
 from querytoll.model import Finding, Site, Statement, Trace
 
 _ASYNC_METHODS: Final = "Use the methods of the AsyncSession, or session.run_sync() around code that loads on access."
@@ -18,8 +19,12 @@ class MissingGreenlet:
     """`missing-greenlet`: an attribute that was not loaded was read in async code, which cannot load it."""
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
         seen: set[tuple[str | None, Site | None]] = set()
-        for relation, site, fingerprint in _failures(trace):
+        for relation, site, fingerprint in _failures(index):
             if (relation, site) in seen:
                 continue
             seen.add((relation, site))
@@ -39,11 +44,15 @@ class BlockingDriver:
     """`blocking-driver`: a synchronous engine used on the event loop, where every other request waits for it."""
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
         groups: dict[tuple[str, str], list[Statement]] = {}
-        if trace.kind == "test":
+        if index.trace.kind == "test":
             return
-        for statement in trace.statements:
-            if statement.blocking and not ignores(statement, "blocking-driver"):
+        for statement in index.blocking:
+            if not ignores(statement, "blocking-driver"):
                 site = statement.site
                 groups.setdefault((site.file, site.function) if site is not None else ("", ""), []).append(statement)
         for group in groups.values():
@@ -60,10 +69,10 @@ class BlockingDriver:
             )
 
 
-def _failures(trace: Trace) -> Iterator[tuple[str | None, Site | None, str | None]]:
-    for statement in trace.statements:
+def _failures(index: Index) -> Iterator[tuple[str | None, Site | None, str | None]]:
+    for statement in index.failed:
         if statement.error == "MissingGreenlet" and not ignores(statement, "missing-greenlet"):
             yield statement.relation, statement.site, statement.fingerprint
-    for checkout in trace.connections:
+    for checkout in index.trace.connections:
         if checkout.error == "MissingGreenlet":
             yield checkout.relation, checkout.site, None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from querytoll.detect.ignoring import Ignoring
+from querytoll.detect.index import Index
 from querytoll.errors import Faults
 from querytoll.model import Detector, Finding, Report, Site, Trace
 
@@ -28,9 +29,12 @@ def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring:
 def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
     """Ask every detector; a detector that raises is counted and the others go on."""
     findings: list[Finding] = []
+    index = Index(trace)
     for detector in detectors:
         try:
-            findings.extend(detector(trace))
+            # Our own rules share the index; a detector of the application's takes the trace.
+            find = getattr(detector, "find", None)
+            findings.extend(detector(trace) if find is None else find(index))
         except Exception as fault:
             faults.caught("detect", fault)
     return findings

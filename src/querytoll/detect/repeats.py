@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from querytoll.detect.common import (
-    changes_session,
+    Path,
+    counts,
     gaps,
     ignores,
-    is_read,
     loop,
     moves_a_window,
     overlap,
@@ -19,7 +19,8 @@ from querytoll.detect.common import (
     values,
 )
 from querytoll.detect.growth import Growth
-from querytoll.model import Finding, Site, Statement, Trace
+from querytoll.detect.index import Index, reads_tables
+from querytoll.model import Finding, Statement, Trace
 
 Group = list[Statement]
 
@@ -45,19 +46,22 @@ class NPlusOne:
     growth: Growth = field(default_factory=Growth, compare=False)
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
-        groups: dict[tuple[str, tuple[Site, ...]], Group] = {}
-        claims: list[float] = []
-        for statement in trace.statements:
-            if is_read(statement):
-                if not ignores(statement, "n-plus-one"):
-                    groups.setdefault((statement.relation or statement.fingerprint, path(statement)), []).append(
-                        statement
-                    )
-            elif "SKIP LOCKED" in statement.shape.text:
-                claims.append(statement.started)
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        claims = [index.trace.statements[place].started for place in index.claims]
+        groups: dict[tuple[str | None, str, Path], Group] = {}
+        for shape in index.repeated:
+            if reads_tables(shape[0].shape):
+                for statement in shape:
+                    if counts(statement) and not (statement.ignored and ignores(statement, "n-plus-one")):
+                        relation = statement.relation
+                        key = (relation, "" if relation else statement.fingerprint, path(statement))
+                        groups.setdefault(key, []).append(statement)
         for group in groups.values():
             if len(group) >= self.lazy and self._repeats(group, claims):
-                yield self._finding(trace, group)
+                yield self._finding(index, group)
 
     def _repeats(self, group: Group, claims: list[float]) -> bool:
         first = group[0]
@@ -73,15 +77,17 @@ class NPlusOne:
             return False
         return looped or distinct >= self.unlooped or overlap(group)
 
-    def _finding(self, trace: Trace, group: Group) -> Finding:
+    def _finding(self, index: Index, group: Group) -> Finding:
         first = group[0]
         looped = loop(first)
         side_by_side = looped is None and overlap(group)
-        fetched = source(trace, group)
         distinct = len(set(map(values, group)))
+        fetched = source(index, group, distinct)
         site = looped or (first.stack[-1] if side_by_side else first.site)
-        key = (trace.name, first.fingerprint, site.function if site is not None else "")
-        confidence = self.growth.confidence(key, distinct, fetched.rows if fetched else None, self._base(group))
+        key = (index.trace.name, first.fingerprint, site.function if site is not None else "")
+        confidence = self.growth.confidence(
+            key, distinct, fetched.rows if fetched else None, self._base(first, distinct)
+        )
         what = f"{first.relation} loaded" if first.relation else f"{first.summary} ran"
         how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
         return Finding(
@@ -106,10 +112,10 @@ class NPlusOne:
             },
         )
 
-    def _base(self, group: Group) -> float:
-        if group[0].load is not None:
+    def _base(self, first: Statement, distinct: int) -> float:
+        if first.load is not None:
             return 0.95
-        return 0.9 if len(set(map(values, group))) >= self.unlooped else 0.7
+        return 0.9 if distinct >= self.unlooped else 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,33 +133,45 @@ class DuplicateQuery:
     across_transactions: bool = True
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
-        for group in self._unchanged(trace.statements):
-            places = {path(statement) for statement in group}
-            if len(places) > 1 or (len(group) >= self.times and not self._polls(group)):
-                yield _duplicate(group)
+        return self.find(Index(trace))
 
-    def _unchanged(self, statements: Iterable[Statement]) -> list[Group]:
-        """Group equal reads; a write to one of their tables or a change of the session starts anew."""
-        groups: list[Group] = []
-        latest: dict[tuple[tuple[str, int], int | None], Group] = {}
-        for statement in statements:
-            if statement.shape.writes:
-                written = set(statement.shape.writes)
-                latest = {key: group for key, group in latest.items() if not written & set(group[0].shape.tables)}
-            elif changes_session(statement):
-                latest = {}
-            elif is_read(statement) and not ignores(statement, "duplicate-query"):
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        for shape in index.repeated:
+            if not reads_tables(shape[0].shape):
+                continue
+            for group in self._equal(index, shape):
+                places = {path(statement) for statement in group}
+                if len(places) > 1 or (len(group) >= self.times and not self._polls(group)):
+                    yield _duplicate(group)
+
+    def _equal(self, index: Index, shape: Group) -> list[Group]:
+        """Group reads with equal values; a write to one of their tables or a change of the session starts anew."""
+        groups: dict[tuple[tuple[str, int], int | None], Group] = {}
+        for statement in shape:
+            if counts(statement) and not (statement.ignored and ignores(statement, "duplicate-query")):
                 transaction = None if self.across_transactions else statement.transaction
-                key = (values(statement), transaction)
-                if key not in latest:
-                    latest[key] = []
-                    groups.append(latest[key])
-                latest[key].append(statement)
-        return [group for group in groups if len(group) > 1]
+                groups.setdefault((values(statement), transaction), []).append(statement)
+        equal = [group for group in groups.values() if len(group) > 1]
+        if not equal or not (index.writes or index.resets):
+            return equal
+        return [part for group in equal for part in _split(index, group) if len(part) > 1]
 
     def _polls(self, group: Group) -> bool:
         pauses = gaps(group)
         return min(pauses) >= self.poll_seconds and max(pauses) <= 3 * min(pauses)
+
+
+def _split(index: Index, group: Group) -> list[Group]:
+    """Split where something between two executions may have changed the answer."""
+    statements = index.trace.statements
+    tables = set(group[0].shape.tables)
+    changes = [statements[place].started for place in index.resets]
+    changes += [statements[place].started for place in index.writes if tables & set(statements[place].shape.writes)]
+    parts: dict[int, Group] = {}
+    for statement in group:
+        parts.setdefault(sum(change < statement.started for change in changes), []).append(statement)
+    return list(parts.values())
 
 
 def _most_per_claim(group: Group, claims: list[float]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from querytoll.detect.common import ignores
+from querytoll.detect.index import Index
 from querytoll.model import Finding, Statement, Trace
 
 _LIMITED: Final = re.compile(r"\b(?:LIMIT|FETCH\s+(?:FIRST|NEXT))\b", re.IGNORECASE)
@@ -26,8 +27,14 @@ class LargeResult:
     size: int = 10_000_000
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        if index.most_rows < self.rows and index.largest < self.size:
+            return
         seen: set[str] = set()
-        for statement in trace.statements:
+        for statement in index.trace.statements:
             if self._is_large(statement) and statement.fingerprint not in seen:
                 seen.add(statement.fingerprint)
                 yield _large(statement)
@@ -59,8 +66,14 @@ class RowExplosion:
     times: float = 3.0
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        if index.most_rows < self.rows:
+            return
         seen: set[str] = set()
-        for statement in trace.statements:
+        for statement in index.trace.statements:
             rows, entities = statement.rows or 0, statement.entities or 0
             if not entities or rows < self.rows or rows < self.times * entities or statement.fingerprint in seen:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from querytoll.detect.common import ignores, net_seconds
+from querytoll.detect.index import Index
 from querytoll.model import Finding, Statement, Trace
 
 
@@ -20,6 +21,13 @@ class SlowQuery:
     seconds: float = 0.1
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        if index.longest <= self.seconds:
+            return
+        trace = index.trace
         slow: dict[str, list[Statement]] = {}
         for statement in trace.statements:
             if (

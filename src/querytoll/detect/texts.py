@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from querytoll.detect.common import ignores
+from querytoll.detect.index import Index
 from querytoll.fingerprint import literals
 from querytoll.model import Finding, Statement, Trace
 
@@ -16,7 +17,7 @@ class Texts:
     """Count the different texts of each shape over the life of the process, as hashes, bounded.
 
     Args:
-        max_shapes: shapes that are remembered, the least recently seen first to go.
+        max_shapes: shapes that are remembered, those with the oldest new text first to go.
         max_texts: texts counted per shape.
     """
 
@@ -28,6 +29,9 @@ class Texts:
 
     def add(self, fingerprint: str, text: int) -> int:
         """Note the hash of a text and return how many different ones its shape has had."""
+        known = self._seen.get(fingerprint)
+        if known is not None and text in known:
+            return len(known)
         with self._lock:
             texts = self._seen.setdefault(fingerprint, set())
             self._seen.move_to_end(fingerprint)
@@ -50,7 +54,11 @@ class InlinedLiterals:
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
-        for statement, count in _latest(trace, self.memory, inlined=True, rule="inlined-literals").values():
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        for statement, count in _latest(index, self.memory, inlined=True, rule="inlined-literals").values():
             if count >= self.texts:
                 yield Finding(
                     rule="inlined-literals",
@@ -78,7 +86,11 @@ class StatementChurn:
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
-        for statement, count in _latest(trace, self.memory, inlined=False, rule="statement-churn").values():
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        for statement, count in _latest(index, self.memory, inlined=False, rule="statement-churn").values():
             if count >= self.texts:
                 yield Finding(
                     rule="statement-churn",
@@ -92,14 +104,18 @@ class StatementChurn:
                 )
 
 
-def _latest(trace: Trace, memory: Texts, *, inlined: bool, rule: str) -> dict[str, tuple[Statement, int]]:
+def _latest(index: Index, memory: Texts, *, inlined: bool, rule: str) -> dict[str, tuple[Statement, int]]:
     """Return the last statement of each shape of the wanted kind, with the number of texts seen so far."""
     latest: dict[str, tuple[Statement, int]] = {}
-    for statement in trace.statements:
-        shape = statement.shape
-        if shape.inlined is not inlined or not shape.tables or statement.many or statement.load is not None:
-            continue
-        if not ignores(statement, rule):
+    for fingerprint, group in index.shapes.items():
+        texts: set[str] = set()
+        for statement in group:
+            shape = statement.shape
+            if statement.sql in texts or shape.inlined is not inlined or not shape.tables:
+                continue
+            if statement.many or statement.load is not None or ignores(statement, rule):
+                continue
+            texts.add(statement.sql)
             text = literals(statement.sql) if inlined else hash(statement.sql)
-            latest[shape.fingerprint] = (statement, memory.add(shape.fingerprint, text))
+            latest[fingerprint] = (statement, memory.add(fingerprint, text))
     return latest

@@ -21,6 +21,8 @@ class IdleInTransaction:
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
         for ordinal, transaction in enumerate(trace.transactions):
+            if transaction.elapsed < self.seconds:
+                continue
             pause = _longest_pause(trace, ordinal, transaction)
             if (
                 pause is not None

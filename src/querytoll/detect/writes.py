@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from querytoll.detect.common import ignores, loop, overlap, path, saved
-from querytoll.model import Finding, Site, Statement, Trace
+from querytoll.detect.common import Path, ignores, loop, overlap, path, saved
+from querytoll.detect.index import Index
+from querytoll.model import Finding, Statement, Trace
 
 Group = list[Statement]
-Groups = dict[tuple[str, tuple[Site, ...]], Group]
+Groups = dict[tuple[str, Path], Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class WriteLoop:
     times: int = 3
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        if len(index.writes) < self.times:
+            return
+        trace = index.trace
         committed = _committed_alone(trace)
         for group in _single_rows(trace, "write-loop").values():
             alone = sum(id(statement) in committed for statement in group)
@@ -45,6 +53,13 @@ class CommitLoop:
     times: int = 3
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        if len(index.writes) < self.times:
+            return
+        trace = index.trace
         committed = _committed_alone(trace)
         for candidates in _single_rows(trace, "commit-loop").values():
             group = [statement for statement in candidates if id(statement) in committed]
