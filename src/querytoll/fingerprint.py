@@ -379,7 +379,8 @@ def _tables(tokens: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             functions.pop()
             listing.pop()
         elif token == "FROM":
-            argument = before == "DISTINCT" or (functions and functions[-1] in _FROM_ARGUMENTS)
+            of_copy = tokens[0] == "COPY" and len(listing) == 1
+            argument = before == "DISTINCT" or of_copy or (functions and functions[-1] in _FROM_ARGUMENTS)
             expects = not argument
             listing[-1] = expects
         elif token in ("JOIN", "INTO", "UPDATE", "TABLE", "TRUNCATE", "USING", "COPY"):
