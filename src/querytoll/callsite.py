@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import os
 import sys
 import sysconfig
@@ -60,7 +61,7 @@ class CallSites:
         application: Iterable[Path] = (),
         packages: Iterable[str] = (),
         library: Iterable[Path] = (),
-        depth: int = 8,
+        depth: int = 16,
     ) -> None:
         self._root = f"{os.path.abspath(root)}{os.sep}"
         self._application = tuple(os.path.abspath(path) for path in application)
@@ -115,11 +116,20 @@ class CallSites:
         path = os.path.abspath(filename)
         if _below(path, self._library):
             return LIBRARY
-        if path.replace(os.sep, "/").endswith(_EDGES) and (path.startswith((_OWN, *_STDLIB)) or _is_installed(path)):
+        foreign = path.startswith((_OWN, *_STDLIB, *_ENVIRONMENT)) or _is_installed(path)
+        if foreign and path.replace(os.sep, "/").endswith(_EDGES):
             return EDGE
         if _below(path, self._application) or any(mark in path for mark in self._packages):
             return APPLICATION
-        return LIBRARY if path.startswith((_OWN, *_STDLIB, *_ENVIRONMENT)) or _is_installed(path) else APPLICATION
+        return LIBRARY if foreign else APPLICATION
+
+    def definition(self, code: CodeType) -> tuple[Site, ...]:
+        """Return the first line of a function of the application, below its decorators; nothing for others."""
+        if self.kind(code.co_filename) != APPLICATION:
+            return ()
+        path = os.path.abspath(code.co_filename).removeprefix(self._root).replace(os.sep, "/")
+        body = [line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno]
+        return (Site(code.co_filename, min(body, default=code.co_firstlineno), function_name(code), path),)
 
     def _site(self, frame: FrameType, code: CodeType) -> Site:
         path = os.path.abspath(code.co_filename)
@@ -188,7 +198,26 @@ def _below(path: str, folders: tuple[str, ...]) -> bool:
 
 
 def _is_installed(path: str) -> bool:
-    return any(mark in path for mark in _INSTALLED)
+    return any(mark in path for mark in _INSTALLED) or _has_metadata(path)
+
+
+def _has_metadata(path: str) -> bool:
+    """Tell whether a package lies beside its dist-info: `pip install --target` puts it beside the application."""
+    folder, name = os.path.split(os.path.splitext(path)[0])
+    while name:
+        if name.lower() in _distributions(folder):
+            return True
+        folder, name = os.path.split(folder)
+    return False
+
+
+@functools.lru_cache(maxsize=1_000)
+def _distributions(folder: str) -> frozenset[str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return frozenset()
+    return frozenset(name.partition("-")[0].lower() for name in names if name.endswith(".dist-info"))
 
 
 def _folders(*paths: str) -> tuple[str, ...]:
@@ -196,4 +225,11 @@ def _folders(*paths: str) -> tuple[str, ...]:
 
 
 _STDLIB: Final = _folders(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(os.__file__))
-_ENVIRONMENT: Final = _folders(sys.prefix) if sys.prefix != sys.base_prefix else ()
+
+
+def environment(prefix: str) -> tuple[str, ...]:
+    """Return a virtual environment's own folders; what else lies in it (`src/`) may be the application's."""
+    return _folders(*(os.path.join(prefix, name) for name in ("bin", "lib", "lib64", "Lib", "Scripts")))
+
+
+_ENVIRONMENT: Final = environment(sys.prefix) if sys.prefix != sys.base_prefix else ()

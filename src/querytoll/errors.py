@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
+from querytoll.model import Report
+
 Part = Literal["capture", "detect", "sinks", "middleware", "explain"]
 
 _log = logging.getLogger("querytoll")
@@ -32,7 +34,16 @@ class WindowError(QuerytollError, RuntimeError):
 
 
 class QueryAssertionError(AssertionError):
-    """An expectation about queries that was not met; the message is the whole report."""
+    """An expectation about queries that was not met; the message is the whole report.
+
+    Args:
+        message: what was expected and got.
+        report: what was recorded.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Faults:

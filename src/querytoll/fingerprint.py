@@ -61,6 +61,7 @@ _EMPTY_LISTS: Final = (
     re.compile(r"IN \(SELECT \?(?:, \?)* FROM \(SELECT \?(?:, \?)*\)(?: AS _empty_set)? WHERE \? ?!= ?\?\)"),
     re.compile(r"IN \(NULL\) (?:AND \(\? != \?\)|OR \(\? = \?\))"),
 )
+_SAME_TERMS: Final = re.compile(r"(\([^()]*\)|\b[\w.]+ (?:=|LIKE|ILIKE) \?)(?: OR \1)+")
 _MAX_SUMMARY: Final = 255
 _VALUE: Final = "?"
 _LIST: Final = "(...)"
@@ -117,6 +118,7 @@ def read(sql: str) -> Shape:
     text = _text(tokens)
     for pattern in _EMPTY_LISTS:
         text = pattern.sub(f"IN {_LIST}", text)
+    text = _SAME_TERMS.sub(r"\1 OR ...", text)
     operation = _operation(tokens)
     tables, writes = _tables(tokens)
     return Shape(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -13,9 +14,8 @@ from querytoll.capture import Window
 from querytoll.capture.assemble import Request, so_far
 from querytoll.errors import Faults
 from querytoll.model import Kind
-from querytoll.routing import dependency_codes, in_debug, method_label, route_template
+from querytoll.routing import dependency_codes, endpoint_code, in_debug, method_label, route_template
 
-_KEY: Final = "querytoll"
 _STARTS: Final = ("http.response.start", "websocket.http.response.start")
 _BODIES: Final = (
     "http.response.body",
@@ -49,25 +49,34 @@ class ProfilerMiddleware:
         profiler: a `Profiler`; None: the process' default one, made from the environment.
     """
 
-    default_profiler: Callable[[], Profiling]
-    """Set by the composition root."""
+    key = "querytoll"
+    """Marks a request's scope as observed; a subclass with another one observes besides."""
+
+    @staticmethod
+    def default_profiler() -> Profiling:
+        """Return the process' default profiler; the composition root replaces this by its own."""
+        importlib.import_module("querytoll.profiler")
+        return ProfilerMiddleware.default_profiler()
 
     def __init__(self, app: ASGIApp, profiler: Profiling | None = None) -> None:
         self.app = app
         self.profiler = profiler if profiler is not None else type(self).default_profiler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _KEY in scope or not self.profiler.active:
+        if scope["type"] not in ("http", "websocket") or self.key in scope or not self.profiler.active:
             await self.app(scope, receive, send)
             return
         observed = self._begin(scope)
-        scope[_KEY] = True
+        scope[self.key] = True
         returned = False
+        if observed is not None:
+            send = observed.sending(send)
+            receive = observed.receiving(receive) if scope["type"] == "websocket" else receive
         try:
-            await self.app(scope, receive, send if observed is None else observed.sending(send))
+            await self.app(scope, receive, send)
             returned = True
         finally:
-            scope.pop(_KEY, None)
+            scope.pop(self.key, None)
             if observed is not None:
                 # Without an exception of the application's, this would be one that a caller is handling.
                 observed.end(None if returned else sys.exception())
@@ -126,6 +135,25 @@ class _Observed:
         value = f'db;dur={seconds * 1000:.1f};desc="{count} statement{"" if count == 1 else "s"}"'
         return {**message, "headers": [*message.get("headers", ()), (b"server-timing", value.encode())]}
 
+    def receiving(self, receive: Receive) -> Receive:
+        """Each message of a websocket is judged by itself, as a request is."""
+
+        async def watched() -> Message:
+            message = await receive()
+            if message.get("type") == "websocket.receive":
+                self._window.renew()
+            return message
+
+        return watched
+
+    def _locate(self, request: Request) -> None:
+        """Note what tells the parts of the request apart, and whose statements have no line of their own."""
+        request.dependencies = dependency_codes(self._scope)
+        if not all(entry.stack for entry in self._window.entries):
+            code = endpoint_code(self._scope)
+            if code is not None:
+                request.fallback = self._window.capture.sites.definition(code)
+
     def end(self, error: BaseException | None) -> None:
         """Close the window, whatever became of the request."""
         try:
@@ -135,7 +163,7 @@ class _Observed:
             request.method = method_label(self._scope)
             request.route = route_template(self._scope)
             if self._window.entries:
-                request.dependencies = dependency_codes(self._scope)
+                self._locate(request)
             self._window.name = f"{request.method} {request.route}"
             self._profiler.close(self._window, request)
         except Exception as fault:
@@ -146,4 +174,4 @@ class _Observed:
 
 def install_default(factory: Callable[[], Any]) -> None:
     """Tell where a middleware without a profiler gets its one from."""
-    ProfilerMiddleware.default_profiler = staticmethod(factory)
+    ProfilerMiddleware.default_profiler = staticmethod(factory)  # type: ignore[method-assign]

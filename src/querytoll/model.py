@@ -81,7 +81,8 @@ class Statement(NamedTuple):
         shape: what it has in common with its other executions.
         started: seconds since the trace began.
         elapsed: seconds until the driver answered; of a streamed result, until it was closed.
-        stall: seconds of `elapsed` in which the event loop was blocked, so that the answer could not be seen.
+        stall: seconds of `elapsed` that were not the database's: the event loop was blocked and could not see the
+            answer, or the reader of a stream did something else.
         rows: rows returned or changed; None where the driver does not tell.
         many: an executemany or insertmanyvalues batch.
         streamed: the rows came through a server-side cursor.
@@ -219,6 +220,7 @@ class Trace:
         controls: transaction control statements, which are not in `statements`.
         dropped: statements over `Settings.max_statements`, counted and not kept.
         database_seconds: union of the intervals in which statements, commits and rollbacks ran.
+        stalls: intervals in which the event loop was blocked, in seconds since the trace began.
     """
 
     id: str
@@ -236,6 +238,7 @@ class Trace:
     controls: int = 0
     dropped: int = 0
     database_seconds: float = 0.0
+    stalls: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,10 +283,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A trace and what was found in it."""
+    """A trace and what was found in it.
+
+    Args:
+        trace: what was observed.
+        findings: what was found in it.
+        plans: execution plans of its statements. They come after the trace's own report, in one of their own: its trace
+            has the same id and names and no statements, so that nothing is counted twice.
+    """
 
     trace: Trace
     findings: tuple[Finding, ...] = ()
+    plans: tuple[Plan, ...] = ()
 
 
 class Detector(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from types import CodeType
 from typing import Any, Final
 
 from starlette.routing import BaseRoute, Host, Match, Mount
@@ -56,6 +58,14 @@ def method_label(scope: Scope) -> str:
 def in_debug(scope: Scope) -> bool:
     """Tell whether the application in the scope runs in debug mode."""
     return getattr(scope.get("app"), "debug", False) is True
+
+
+def endpoint_code(scope: Scope) -> CodeType | None:
+    """Return the code of the function that answers, decorators aside; None where it is not known."""
+    try:
+        return getattr(inspect.unwrap(scope["endpoint"]), "__code__", None)
+    except Exception:
+        return None
 
 
 def dependency_codes(scope: Scope) -> frozenset[CodeKey]:

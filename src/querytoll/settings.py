@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +42,29 @@ class Settings(BaseSettings):
     slow_request_seconds: NonNegativeFloat = 1.0
     """The log gets one summary line for each request that spent longer in the database."""
 
+    explain: Literal["off", "estimate", "analyze"] = "analyze"
+    """Plans of slow statements: none; plain EXPLAIN; also EXPLAIN ANALYZE of statements proven read-only."""
+    explain_interval_seconds: PositiveFloat = 600.0
+    """Least time between two plans of one fingerprint."""
+    explain_share: float = Field(default=0.02, gt=0.0, le=1.0)
+    """Time of EXPLAINs, as a share of the time that the application's statements take."""
+    explain_floor_seconds: PositiveFloat = 1.0
+    """Time of EXPLAINs that is always allowed, per minute."""
+    explain_queue: PositiveInt = 8
+    """Statements that may wait for their EXPLAIN ANALYZE; further ones keep their plain plan."""
+    explain_timeout_seconds: PositiveFloat = 0.25
+    """`statement_timeout` of a plain EXPLAIN."""
+    explain_lock_timeout_seconds: PositiveFloat = 0.05
+    """`lock_timeout` of a plain EXPLAIN; an EXPLAIN ANALYZE gets twice as much."""
+    explain_analyze_timeout_seconds: PositiveFloat = 10.0
+    """The longest `statement_timeout` of an EXPLAIN ANALYZE, which gets three times what the statement took."""
+    explain_retry_seconds: PositiveFloat = 86_400.0
+    """A statement that cannot be explained is not tried again for so long."""
+    explain_settings: tuple[str, ...] = ()
+    """Settings of the session that an EXPLAIN ANALYZE needs, besides those that the plan itself mentions: `app.tenant`."""
+    max_plans: PositiveInt = 500
+    """Fingerprints whose latest plans are remembered, to see them change."""
+
     ignore: tuple[str, ...] = ()
     """Findings not to tell: `rule`, `rule@relation`, `rule@path/*`, `rule@function`; `*` for every rule."""
 
@@ -52,7 +76,7 @@ class Settings(BaseSettings):
     """Installed packages that are the application's (an image that runs `pip install .` for its own code)."""
     library_paths: tuple[Path, ...] = ()
     """Folders or files below the project root that are never blamed (a vendored framework, a repository base class)."""
-    stack_depth: PositiveInt = 8
+    stack_depth: PositiveInt = 16
     """Application frames kept for each statement, innermost first."""
 
     max_statements: PositiveInt = 10_000

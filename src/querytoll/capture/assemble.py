@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from querytoll.capture.connections import Hold, Span
 from querytoll.capture.orm import relation
-from querytoll.capture.stalls import overlap
+from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.window import Entry, Window
 from querytoll.fingerprint import shape
 from querytoll.model import Checkout, Load, Phase, Site, Statement, Trace, Transaction
@@ -25,6 +25,7 @@ class Request:
         response_began: its first message was sent.
         response_ended: its last byte was sent.
         dependencies: functions that ran before the endpoint, for it.
+        fallback: the endpoint, for statements without a line of the application: a load while the response was written.
     """
 
     method: str | None = None
@@ -34,6 +35,7 @@ class Request:
     response_began: float = float("inf")
     response_ended: float = float("inf")
     dependencies: Collection[Function] = ()
+    fallback: tuple[Site, ...] = ()
 
     def phase(self, moment: float, stack: tuple[Site, ...]) -> Phase:
         """Tell in which part of the request a statement started."""
@@ -86,11 +88,11 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
                     what,
                     entry.started - start,
                     ended - entry.started,
-                    overlap(entry.started, ended, stalls) if stalls and entry.tap.is_async else 0.0,
+                    _not_database(entry, ended, stalls) if stalls or stream is not None else 0.0,
                     rows if rows >= 0 else None,
                     entry.many,
                     stream is not None,
-                    entry.stack,
+                    entry.stack or request.fallback,
                     name,
                     load if name is not None else None,
                     entry.binds.digest,
@@ -125,7 +127,16 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
         controls=controls,
         dropped=window.dropped,
         database_seconds=_union(_busy(entries, window)),
+        stalls=tuple((max(0.0, since - start), until - start) for since, until in stalls),
     )
+
+
+def _not_database(entry: Entry, ended: float, stalls: list[Interval]) -> float:
+    """Return the seconds of a statement that were not the database's: stalls of the loop, the reader of a stream."""
+    stalled = overlap(entry.started, ended, stalls) if stalls and entry.tap.is_async else 0.0
+    if entry.stream is None:
+        return stalled
+    return max(stalled, ended - entry.ended - entry.stream.fetching)
 
 
 def so_far(window: Window) -> tuple[int, float]:

@@ -88,10 +88,11 @@ class Hold:
 class Link:
     """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection."""
 
-    __slots__ = ("hold", "span")
+    __slots__ = ("hold", "span", "timed")
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
+        self.timed = False
         self.span: Span | None = None
 
 
@@ -183,19 +184,43 @@ def on_connect(dbapi_connection: Any, record: Any) -> None:
         record.record_info[_NEW] = True
 
 
-def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
-    """Pool event: learn of a pool, whose next checkouts are then timed from the moment they are asked for."""
+def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+    """Dialect event: the first connection of a pool is being made; others may soon wait for it."""
     try:
-        pool = proxy._pool
-        if "connect" not in pool.__dict__:
-            pool.connect = _timed_connect(pool)
+        _watch_pool(record._ConnectionRecord__pool)
     except Exception as fault:
         faults.caught("capture", fault)
 
 
+def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+    """Pool event: a connection is handed out."""
+    try:
+        pool = proxy._pool
+        _watch_pool(pool)
+        scope = current.get()
+        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
+        if scope is None or not scope.windows or proxy.record_info is None or (tap is not None and tap.own):
+            return
+        if _LINK not in proxy.record_info:
+            now = _Clock.now()
+            hold = Hold(now, now, tap, scope.windows[0])
+            hold.stack = scope.windows[0].capture.sites.stack(3)
+            proxy.record_info[_LINK] = Link(hold)
+            pool._querytoll_held.add(hold)
+        _tell(pool, scope, proxy.record_info[_LINK].hold)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
+def _watch_pool(pool: Any) -> None:
+    """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
+    if "connect" not in pool.__dict__:
+        pool._querytoll_held = WeakSet()
+        pool.connect = _timed_connect(pool)
+
+
 def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
     original: Callable[[], Any] = type(pool).connect.__get__(pool)
-    held: WeakSet[Hold] = WeakSet()
 
     def connect() -> Any:
         scope = current.get()
@@ -210,35 +235,48 @@ def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> C
             if proxy is None:
                 error = sys.exception()
             try:
-                _note_checkout(pool, scope, Hold(asked, now(), tap, scope.windows[0]), held, proxy, error)
+                if proxy is not None:
+                    _note_wait(pool, proxy.record_info, asked)
+                elif error is not None:
+                    _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
+            error = None  # its traceback holds this frame
         return proxy
 
     return connect
 
 
-def _note_checkout(
-    pool: Any, scope: Scope, hold: Hold, held: WeakSet[Hold], proxy: Any, error: BaseException | None
-) -> None:
-    made = proxy is not None and proxy.record_info is not None and proxy.record_info.pop(_NEW, False)
-    if not made and hold.got - hold.asked > LONG_WAIT_SECONDS:
-        hold.others = tuple(other for other in held if other.back is None or other.back >= hold.asked)
-    if proxy is None:
-        hold.back = hold.got
-        if error is not None:
-            hold.error = code_of(error)
-            hold.relation = orm.loading_now()
-            annotate(error, hold.relation)
-    elif proxy.record_info is not None:
-        link = proxy.record_info.get(_LINK)
-        if link is None:
-            proxy.record_info[_LINK] = Link(hold)
-            held.add(hold)
-        else:
-            hold = link.hold  # StaticPool and SingletonThreadPool hand out a connection that is out
-    if hold.others or error is not None:
-        hold.stack = scope.windows[0].capture.sites.stack(3)
+def _note_wait(pool: Any, info: dict[str, Any] | None, asked: float) -> None:
+    """Complete what `on_checkout` noted by the moment the connection was asked for."""
+    link: Link | None = info.get(_LINK) if info is not None else None
+    if info is None or link is None or link.timed:
+        return  # a connection that was out already: StaticPool and SingletonThreadPool share it
+    link.timed = True
+    link.hold.asked = asked
+    if not info.pop(_NEW, False):
+        link.hold.others = _holders(pool, link.hold)
+
+
+def _note_failure(pool: Any, scope: Scope, hold: Hold, error: BaseException) -> None:
+    hold.back = hold.got
+    hold.error = code_of(error)
+    hold.relation = orm.loading_now()
+    hold.others = _holders(pool, hold)
+    hold.stack = scope.windows[0].capture.sites.stack(3)
+    annotate(error, hold.relation, hold.stack[0] if hold.stack else None)
+    _tell(pool, scope, hold)
+
+
+def _holders(pool: Any, hold: Hold) -> tuple[Hold, ...]:
+    """Return who held the pool's connections during a wait that was long enough to tell."""
+    if hold.got - hold.asked <= LONG_WAIT_SECONDS:
+        return ()
+    held: WeakSet[Hold] = pool._querytoll_held
+    return tuple(other for other in held if other is not hold and (other.back is None or other.back >= hold.asked))
+
+
+def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
     for window in scope.windows:
         if window.sees(pool._dialect):
             window.checked_out(hold)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from querytoll.model import Site
+
 
 def code_of(error: BaseException) -> str:
     """Return the SQLSTATE of a driver's exception, else its class's name; never its text, which may hold values."""
@@ -12,15 +14,18 @@ def code_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-def annotate(error: BaseException, relation: str | None) -> None:
+def annotate(error: BaseException, relation: str | None, site: Site | None = None) -> None:
     """Tell in a note what to change when a load on attribute access failed in async code (`MissingGreenlet`)."""
     noted = any("querytoll" in note for note in getattr(error, "__notes__", ()))
     if noted or type(error).__name__ != "MissingGreenlet":
         return
+    at = f" at {site}" if site is not None else ""
     if relation is None:
-        error.add_note("querytoll: SQL was sent from async code without await; use the session's async methods.")
+        error.add_note(f"querytoll: SQL was sent from async code without await{at}; use the session's async methods.")
         return
-    error.add_note(f"querytoll: {relation} was not loaded, and async code cannot load it on access. {remedy(relation)}")
+    error.add_note(
+        f"querytoll: {relation} was not loaded, and async code cannot load it on access{at}. {remedy(relation)}"
+    )
 
 
 def remedy(relation: str) -> str:

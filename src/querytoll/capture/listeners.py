@@ -20,8 +20,9 @@ from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.connections import Link, Span, Tap
 from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
-from querytoll.capture.stream import Stream, TimedFetch, is_streamed
+from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import Entry, Window, everywhere, outliving
 
 # Frames between the call-site walk and the first that can be the application's: record, the listener, and
@@ -74,6 +75,7 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
         (engine, "do_execute", do_execute),
         (engine, "do_executemany", do_executemany),
         (engine, "do_execute_no_params", do_execute_no_params),
+        (engine, "do_connect", connections.on_do_connect),
         (pool, "connect", connections.on_connect),
         (pool, "connect", driver.on_connect),
         (pool, "checkout", connections.on_checkout),
@@ -100,8 +102,7 @@ def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callab
         try:
             _run(name, context.dialect, cursor, statement, rest)
             if context._is_server_side and is_streamed(context):
-                streamed = Stream()
-                context.cursor_fetch_strategy = TimedFetch(context, streamed, now)
+                streamed = timed(context, now)
             done = True
         finally:
             if not done:
@@ -151,7 +152,7 @@ def record(
             return
         entry: Entry | None = None
         if error is not None:
-            annotate(error, orm.relation(orm.subject(context)))
+            _annotate(error, context, windows)
         for window in windows:
             if window.capture.only is not None and not window.sees(context.dialect):
                 continue
@@ -161,9 +162,27 @@ def record(
                 window.add(entry)
             elif window is windows[0]:
                 entry = _detached(window, entry)
+        if entry is not None and ended - started >= windows[0].capture.sampler_seconds:
+            sample(Slow(windows[0], entry, cursor, rest[0] if len(rest) > 1 else None, context))
     except Exception as fault:
         if windows:
             windows[0].capture.faults.caught("capture", fault)
+
+
+def _annotate(error: BaseException, context: Any, windows: tuple[Window, ...]) -> None:
+    if windows:
+        stack = windows[0].capture.sites.stack(_SKIP + 1)
+        annotate(error, orm.relation(orm.subject(context)), stack[0] if stack else None)
+
+
+def sample(slow: Slow) -> None:
+    """Hand a slow statement to the sampler; a cancellation that arrives meanwhile passes through."""
+    capture = slow.window.capture
+    if capture.sampler is not None and slow.window.sees(slow.context.dialect):
+        try:
+            capture.sampler(slow)
+        except Exception as fault:
+            capture.faults.caught("explain", fault)
 
 
 def _detached(window: Window, entry: Entry) -> Entry:
@@ -220,6 +239,7 @@ def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, 
         isolation = context.root_connection.get_execution_options().get("isolation_level")
         isolation = isolation or context.dialect._on_connect_isolation_level
         span = link.span = Span(tap, started, stack, autocommit=isolation == "AUTOCOMMIT")
-        if not link.hold.stack:
-            link.hold.tap, link.hold.stack = tap, stack
+        hold = link.hold
+        hold.tap = hold.tap or tap
+        hold.stack = hold.stack or stack
     return span

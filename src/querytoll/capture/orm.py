@@ -53,7 +53,7 @@ def entities(context: Any, cursor: Any) -> int:
     Where it is far below the number of rows, collections have multiplied each other.
     """
     compiled = context.compiled
-    rows = getattr(cursor, "_rows", None)
+    rows = _rows(cursor)
     if rows is None or not getattr(getattr(compiled, "compile_state", None), "multi_row_eager_loaders", False):
         return 0
     keys: dict[str, list[int]] = {}
@@ -62,6 +62,28 @@ def entities(context: Any, cursor: Any) -> int:
         if source is not None:
             keys.setdefault(_source(column, source), []).append(position)
     return max((len({tuple(row[at] for at in positions) for row in rows}) for positions in keys.values()), default=0)
+
+
+def _rows(cursor: Any) -> Any:
+    """Return the rows that a cursor has fetched: of SQLAlchemy's async cursors, or psycopg's result."""
+    result = getattr(cursor, "pgresult", None)
+    if result is None:
+        return getattr(cursor, "_rows", None)
+    return [_PgRow(result, number) for number in range(result.ntuples)]
+
+
+class _PgRow:
+    """A row of psycopg's result, as bytes."""
+
+    __slots__ = ("_number", "_result")
+
+    def __init__(self, result: Any, number: int) -> None:
+        self._result = result
+        self._number = number
+
+    def __getitem__(self, column: int) -> bytes | None:
+        value: bytes | None = self._result.get_value(self._number, column)
+        return value
 
 
 def size(cursor: Any, rows: int) -> int:

@@ -16,6 +16,7 @@ from querytoll.callsite import CallSites
 from querytoll.capture.binds import Binds
 from querytoll.capture.connections import Hold, Span, Tap
 from querytoll.capture.orm import Subject
+from querytoll.capture.sampling import Sampler
 from querytoll.capture.scope import Scope, current, leave
 from querytoll.capture.stalls import StallSampler, StallSamplers
 from querytoll.capture.stream import Stream
@@ -66,6 +67,7 @@ class Capture:
         max_statements: entries that a window keeps.
         only: ids of the dialects to see; None: every engine.
         outlived: told of a window that collected the statements of a task that outlived its request.
+        sampler: given the statements that took `sampler_seconds` or longer.
     """
 
     sites: CallSites
@@ -73,6 +75,8 @@ class Capture:
     max_statements: int = 10_000
     only: frozenset[int] | None = None
     outlived: Callable[[Window], None] | None = None
+    sampler: Sampler | None = None
+    sampler_seconds: float = float("inf")
 
     @classmethod
     def of(
@@ -142,6 +146,10 @@ class Window:
         if self._sampler is not None:
             self._sampler.opened()
         return self
+
+    def renew(self) -> None:
+        """Take what follows for another unit of work: the next message of a websocket."""
+        self.serial = next(_serials)
 
     def close(self) -> None:
         """See no more."""

@@ -19,6 +19,9 @@ _PLACEHOLDER: Final = r"(?:\$\d+|%\(\w+\)s|%s|\?|(?<![:\w]):\w+)"
 _BIND: Final = re.compile(
     rf"(?P<before><=|>=|<>|!=|<|>|\bLIMIT|\bOFFSET|\bBETWEEN|\bNEXT|\bFIRST)?\s*(?P<bind>{_PLACEHOLDER})", re.IGNORECASE
 )
+_TUPLE: Final = re.compile(
+    rf"(?:<=|>=|<|>)\s*\(\s*{_PLACEHOLDER}(?:[^()?%$:]|::|{_PLACEHOLDER}|\(\d+\))*\)", re.IGNORECASE
+)
 _UPPER_BOUND: Final = re.compile(rf"\bBETWEEN\s+{_PLACEHOLDER}(?:::\w+)?\s+AND\s+$", re.IGNORECASE)
 _MAX_LOOK_BACK: Final = 500
 _WINDOWS: Final = frozenset(("<", "<=", ">", ">=", "LIMIT", "OFFSET", "BETWEEN", "NEXT", "FIRST"))
@@ -86,10 +89,13 @@ def moves_a_window(group: list[Statement]) -> bool:
 def roles_of(sql: str) -> tuple[Role, ...]:
     """Return the role of each bind value of a statement, in the order of the values."""
     roles: dict[str, Role] = {}
+    tuples = [match.span() for match in _TUPLE.finditer(sql)]
     for match in _BIND.finditer(sql):
         name = match["bind"] if match["bind"] not in ("?", "%s") else f"?{len(roles)}"
         before = (match["before"] or "").upper()
-        window = before in _WINDOWS or _UPPER_BOUND.search(sql, 0, match.start("bind")) is not None
+        at = match.start("bind")
+        in_tuple = any(start <= at < end for start, end in tuples)
+        window = before in _WINDOWS or in_tuple or _UPPER_BOUND.search(sql, max(0, at - 80), at) is not None
         roles.setdefault(name, "window" if window else "key")
     if all(name.startswith("$") for name in roles):
         return tuple(roles[name] for name in sorted(roles, key=lambda name: int(name[1:])))

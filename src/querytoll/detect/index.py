@@ -20,7 +20,7 @@ class Index:
         shapes: its statements by fingerprint.
         repeated: the groups of `shapes` with more than one statement.
         writes: places in `trace.statements` of what writes.
-        resets: places of what may change the answers of later reads: SET, set_config.
+        resets: places of what may change the answers of later reads: SET, set_config, advisory locks.
         claims: places of reads that lock what no other worker has locked.
         failed, blocking: statements with an error; statements of a sync driver on an event loop.
         longest: seconds of the longest statement.
@@ -87,7 +87,7 @@ class Index:
     def _note(self, place: int, shape: Shape) -> None:
         if "SKIP LOCKED" in shape.text:
             self.claims.append(place)
-        elif shape.operation in ("SET", "RESET") or "set_config" in shape.text:
+        elif shape.operation in ("SET", "RESET", "LISTEN") or "set_config" in shape.text or "advisory" in shape.text:
             self.resets.append(place)
 
 

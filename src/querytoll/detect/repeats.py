@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -123,9 +124,10 @@ class DuplicateQuery:
     """`duplicate-query`: the same read with the same values again, nothing written to its tables in between.
 
     Args:
-        times: executions from one place that are too many; from different places two are.
+        times: executions from one place that are too many; from different places in one transaction two are.
         poll_seconds: pauses at least this long and alike between executions from one place are polling.
-        across_transactions: equal reads in different transactions count too.
+        across_transactions: equal reads from one place count in different transactions too; from different places they
+            never do, because another transaction sees what others committed.
     """
 
     times: int = 3
@@ -141,17 +143,24 @@ class DuplicateQuery:
             if not reads_tables(shape[0].shape):
                 continue
             for group in self._equal(index, shape):
-                places = {path(statement) for statement in group}
-                if len(places) > 1 or (len(group) >= self.times and not self._polls(group)):
+                together = [statement for statement in group if statement.transaction == group[0].transaction]
+                if len({path(statement) for statement in together}) > 1:
+                    yield _duplicate(together)
+                elif self._loops(group):
                     yield _duplicate(group)
+
+    def _loops(self, group: Group) -> bool:
+        """Tell whether one place sends it again and again, and does not just poll."""
+        places = Counter(path(statement) for statement in group)
+        return max(places.values()) >= self.times and not self._polls(group)
 
     def _equal(self, index: Index, shape: Group) -> list[Group]:
         """Group reads with equal values; a write to one of their tables or a change of the session starts anew."""
-        groups: dict[tuple[tuple[str, int], int | None], Group] = {}
+        groups: dict[tuple[str, tuple[str, int], int | None], Group] = {}
         for statement in shape:
             if counts(statement) and not (statement.ignored and ignores(statement, "duplicate-query")):
                 transaction = None if self.across_transactions else statement.transaction
-                groups.setdefault((values(statement), transaction), []).append(statement)
+                groups.setdefault((statement.engine, values(statement), transaction), []).append(statement)
         equal = [group for group in groups.values() if len(group) > 1]
         if not equal or not (index.writes or index.resets):
             return equal

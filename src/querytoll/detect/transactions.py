@@ -139,7 +139,17 @@ def _longest_pause(trace: Trace, ordinal: int, transaction: Transaction) -> _Pau
     last = max(inside, key=lambda each: each.started + each.elapsed)
     end = transaction.began + transaction.elapsed - transaction.ending
     pauses.append(_Pause(end - last.started - last.elapsed, last, None))
+    if trace.stalls:
+        pauses = [_waiting(trace, pause) for pause in pauses]
     return max(pauses, key=lambda pause: pause.seconds)
+
+
+def _waiting(trace: Trace, pause: _Pause) -> _Pause:
+    """Subtract the time in which the event loop was blocked: Python computed, or another request did."""
+    start = pause.before.started + pause.before.elapsed
+    end = start + pause.seconds
+    blocked = sum(max(0.0, min(end, until) - max(start, since)) for since, until in trace.stalls)
+    return _Pause(pause.seconds - blocked, pause.before, pause.after)
 
 
 def _idle(trace: Trace, transaction: Transaction, pause: _Pause) -> Finding:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from querytoll.detect.common import Path, ignores, loop, overlap, path, saved
+from querytoll.detect.common import Path, gaps, ignores, loop, overlap, path, saved
 from querytoll.detect.index import Index
 from querytoll.model import Finding, Statement, Trace
 
+_BEAT_SECONDS: Final = 0.04
 Group = list[Statement]
 Groups = dict[tuple[str, Path], Group]
 
@@ -77,7 +79,26 @@ def _single_rows(trace: Trace, rule: str) -> Groups:
         if not _is_single_row(statement) or claimed & set(statement.shape.writes) or ignores(statement, rule):
             continue
         groups.setdefault((f"{statement.operation} {statement.shape.writes[0]}", path(statement)), []).append(statement)
-    return {key: group for key, group in groups.items() if loop(group[0]) is not None or overlap(group)}
+    return {
+        key: group
+        for key, group in groups.items()
+        if (loop(group[0]) is not None or overlap(group)) and not _once_per_chunk(trace, group) and not _beats(group)
+    }
+
+
+def _once_per_chunk(trace: Trace, group: Group) -> bool:
+    """Tell whether the loop sends a batch each time, beside which this is bookkeeping."""
+    site = loop(group[0])
+    if site is None:
+        return False
+    batches = [loop(statement) for statement in trace.statements if statement.many]
+    return sum(at is not None and at.function == site.function for at in batches) >= len(group)
+
+
+def _beats(group: Group) -> bool:
+    """Tell whether the writes come at regular, long intervals: a heartbeat, not a loop over rows."""
+    pauses = gaps(group)
+    return bool(pauses) and min(pauses) >= _BEAT_SECONDS and max(pauses) <= 2 * min(pauses)
 
 
 def _is_single_row(statement: Statement) -> bool:
@@ -86,7 +107,7 @@ def _is_single_row(statement: Statement) -> bool:
         and statement.operation in ("INSERT", "UPDATE", "DELETE", "MERGE")
         and not statement.many
         and statement.error is None
-        and (statement.rows is None or statement.rows <= 1)
+        and (statement.rows is None or statement.rows == 1 or (statement.rows == 0 and statement.operation == "INSERT"))
     )
 
 
@@ -104,7 +125,7 @@ def _committed_alone(trace: Trace) -> set[int]:
         id(group[0])
         for ordinal, group in writes.items()
         if ordinal is not None and len(group) == 1 and trace.transactions[ordinal].outcome == "committed"
-    } | {id(statement) for statement in writes.get(None, ())}
+    }
 
 
 def _how(group: Group) -> str:

@@ -1,0 +1,32 @@
+"""A slow statement at the moment it ended, while its connection is still at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from querytoll.capture.window import Entry, Window
+
+
+class Slow(NamedTuple):
+    """A statement that took long, and what is needed to ask for its plan; not to be kept.
+
+    Args:
+        window: the innermost one that saw it.
+        entry: as it was recorded.
+        cursor: SQLAlchemy's, open.
+        parameters: as the driver got them; of an executemany a list of them.
+        context: SQLAlchemy's execution context.
+    """
+
+    window: Window
+    entry: Entry
+    cursor: Any
+    parameters: Any
+    context: Any
+
+
+class Sampler(Protocol):
+    """Takes slow statements; runs on the statement's own thread or task, before the application goes on."""
+
+    def __call__(self, slow: Slow, /) -> None: ...
