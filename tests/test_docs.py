@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -40,5 +41,5 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples_compile(page: Path) -> None:
     """Examples are at least Python."""
-    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        compile(example, str(page), "exec")
+    for example in re.findall(r"^ *```python\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE):
+        compile(textwrap.dedent(example), str(page), "exec")

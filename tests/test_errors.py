@@ -66,9 +66,6 @@ def test_faults_are_counted_each_and_logged_once_per_kind(caplog: pytest.LogCapt
     assert all(record.exc_info for record in caplog.records)
 
 
-escapes = pytest.mark.xfail(raises=(OSError, ValueError), reason="Faults.caught lets it through")
-
-
 class Raising(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError("disk full")
@@ -83,7 +80,6 @@ def raising_log() -> Iterator[None]:
     logging.getLogger("querytoll").removeHandler(handler)
 
 
-@escapes
 def test_a_log_handler_that_raises_is_no_ones_problem(raising_log: None) -> None:
     """The last boundary holds where even its own log record fails."""
     faults = Faults()
@@ -91,7 +87,6 @@ def test_a_log_handler_that_raises_is_no_ones_problem(raising_log: None) -> None
     assert faults.counts["sinks"] >= 1
 
 
-@escapes
 def test_a_listener_of_faults_that_raises_is_no_ones_problem() -> None:
     """A sink that fails to count a fault does not make another one of it."""
 

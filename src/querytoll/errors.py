@@ -62,8 +62,11 @@ class Faults:
         """Take an exception that a boundary caught."""
         self.counts[part] += 1
         kind = (part, type(error))
-        if kind not in self._logged:
-            self._logged.add(kind)
-            _log.error("querytoll failed in %s; requests go on, this is logged once", part, exc_info=error)
-        if self._tell is not None:
-            self._tell(part)
+        try:
+            if kind not in self._logged:
+                self._logged.add(kind)
+                _log.error("querytoll failed in %s; requests go on, this is logged once", part, exc_info=error)
+            if self._tell is not None:
+                self._tell(part)
+        except Exception:  # a log handler or a sink that fails itself: nobody is left to tell
+            self.counts["sinks"] += 1

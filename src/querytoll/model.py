@@ -97,7 +97,7 @@ class Statement(NamedTuple):
         blocking: a synchronous driver used on the thread of a running event loop.
         detached: ran after the request that started it had ended.
         ignored: rules that `querytoll.ignore` switched off around it.
-        window: serial number of the innermost window that saw it; the statements of one request share it.
+        window: serial number of its request, message of a websocket, task, or else of the innermost window.
         bind_digests: the same for each value, where there are at most 16.
         bind_count: bind values, those inside of arrays counted.
         entities: of a large joined eager load, the distinct rows of its most frequent entity.

@@ -214,13 +214,14 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
 
 def _watch_pool(pool: Any) -> None:
     """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
-    if "connect" not in pool.__dict__:
+    if "_querytoll_held" not in pool.__dict__:
         pool._querytoll_held = WeakSet()
         pool.connect = _timed_connect(pool)
 
 
 def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
-    original: Callable[[], Any] = type(pool).connect.__get__(pool)
+    # Somebody else may have replaced it before us.
+    original: Callable[[], Any] = pool.__dict__.get("connect") or type(pool).connect.__get__(pool)
 
     def connect() -> Any:
         scope = current.get()

@@ -141,6 +141,8 @@ class Window:
         """See the statements of this task or thread, and of what it starts; windows around it see them too."""
         outer = current.get()
         windows = (self, *(window for window in outer.windows if not window.closed)) if outer is not None else (self,)
+        if self.kind == "block" and len(windows) > 1 and windows[1].kind in ("request", "websocket", "task"):
+            self.serial = windows[1].serial
         self._token = current.set(Scope(windows, outer.ignores if outer is not None else ()))
         self._sampler = _samplers.here()
         if self._sampler is not None:

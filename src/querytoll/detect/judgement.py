@@ -46,7 +46,10 @@ def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Fi
         try:
             # Our own rules share the index; a detector of the application's takes the trace.
             find = getattr(detector, "find", None)
-            findings.extend(detector(trace) if find is None else find(index))
+            found = list(detector(trace) if find is None else find(index))
+            if not all(isinstance(finding, Finding) for finding in found):
+                raise TypeError(f"{detector!r} gave something else than findings")
+            findings.extend(found)
         except Exception as fault:
             faults.caught("detect", fault)
     return findings
