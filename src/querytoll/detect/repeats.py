@@ -131,7 +131,7 @@ class DuplicateQuery:
     """
 
     times: int = 3
-    poll_seconds: float = 0.04
+    poll_seconds: float = 0.02
     across_transactions: bool = True
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:

@@ -48,6 +48,8 @@ class LongTransaction:
         for ordinal, transaction in enumerate(trace.transactions):
             if transaction.elapsed < self.seconds or transaction.statements < 2:
                 continue
+            if transaction.elapsed - _blocked(trace, transaction.began, transaction.elapsed) < self.seconds:
+                continue
             pause = _longest_pause(trace, ordinal, transaction)
             if pause is None or pause.seconds >= self.idle_seconds or _ignored(pause.before, "long-transaction"):
                 continue
@@ -75,7 +77,9 @@ class ConnectionHeld:
     def __call__(self, trace: Trace) -> Iterator[Finding]:
         for checkout in trace.connections:
             idle = checkout.hold - checkout.busy - _in_transactions(trace, checkout)
-            if checkout.error is None and idle >= self.seconds:
+            if checkout.error is not None or idle < self.seconds:
+                continue
+            if idle - _blocked(trace, checkout.began + checkout.wait, checkout.hold) >= self.seconds:
                 yield Finding(
                     rule="connection-held",
                     title=f"a connection was held for {checkout.hold:.1f} s and busy for {checkout.busy:.1f} s of them",
@@ -147,9 +151,13 @@ def _longest_pause(trace: Trace, ordinal: int, transaction: Transaction) -> _Pau
 def _waiting(trace: Trace, pause: _Pause) -> _Pause:
     """Subtract the time in which the event loop was blocked: Python computed, or another request did."""
     start = pause.before.started + pause.before.elapsed
-    end = start + pause.seconds
-    blocked = sum(max(0.0, min(end, until) - max(start, since)) for since, until in trace.stalls)
-    return _Pause(pause.seconds - blocked, pause.before, pause.after)
+    return _Pause(pause.seconds - _blocked(trace, start, pause.seconds), pause.before, pause.after)
+
+
+def _blocked(trace: Trace, start: float, seconds: float) -> float:
+    """Return the seconds after a moment in which the event loop was blocked."""
+    end = start + seconds
+    return sum(max(0.0, min(end, until) - max(start, since)) for since, until in trace.stalls)
 
 
 def _idle(trace: Trace, transaction: Transaction, pause: _Pause) -> Finding:
