@@ -155,10 +155,16 @@ class DuplicateQuery:
         return max(places.values()) >= self.times and not self._polls(group)
 
     def _equal(self, index: Index, shape: Group) -> list[Group]:
-        """Group reads with equal values; a write to one of their tables or a change of the session starts anew."""
+        """Group reads with equal values; a write to one of their tables or a change of the session starts anew.
+
+        Reads of transactions that failed are left out: they are done again.
+        """
+        failed = {statement.transaction for statement in index.failed if statement.transaction is not None}
         groups: dict[tuple[str, tuple[str, int], int | None], Group] = {}
         for statement in shape:
-            if counts(statement) and not (statement.ignored and ignores(statement, "duplicate-query")):
+            if statement.transaction in failed or not counts(statement):
+                continue
+            if not (statement.ignored and ignores(statement, "duplicate-query")):
                 transaction = None if self.across_transactions else statement.transaction
                 groups.setdefault((statement.engine, values(statement), transaction), []).append(statement)
         equal = [group for group in groups.values() if len(group) > 1]
