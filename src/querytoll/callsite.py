@@ -123,13 +123,13 @@ class CallSites:
             return APPLICATION
         return LIBRARY if foreign else APPLICATION
 
-    def definition(self, code: CodeType) -> tuple[Site, ...]:
-        """Return the first line of a function of the application, below its decorators; nothing for others."""
+    def definition(self, code: CodeType) -> Site | None:
+        """Return the first line of a function of the application, below its decorators; None for others."""
         if self.kind(code.co_filename) != APPLICATION:
-            return ()
+            return None
         path = os.path.abspath(code.co_filename).removeprefix(self._root).replace(os.sep, "/")
         body = [line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno]
-        return (Site(code.co_filename, min(body, default=code.co_firstlineno), function_name(code), path),)
+        return Site(code.co_filename, min(body, default=code.co_firstlineno), function_name(code), path)
 
     def _site(self, frame: FrameType, code: CodeType) -> Site:
         path = os.path.abspath(code.co_filename)

@@ -61,7 +61,8 @@ _EMPTY_LISTS: Final = (
     re.compile(r"IN \(SELECT \?(?:, \?)* FROM \(SELECT \?(?:, \?)*\)(?: AS _empty_set)? WHERE \? ?!= ?\?\)"),
     re.compile(r"IN \(NULL\) (?:AND \(\? != \?\)|OR \(\? = \?\))"),
 )
-_SAME_TERMS: Final = re.compile(r"(\([^()]*\)|\b[\w.]+ (?:=|LIKE|ILIKE) \?)(?: OR \1)+")
+_TERM: Final = r"[\w.]+ (?:[<>]=?|<>|=|LIKE|ILIKE) \?"
+_SAME_TERMS: Final = re.compile(rf"(\([^()]*\)|\b{_TERM}(?: AND {_TERM})*)(?: OR \1)+")
 _MAX_SUMMARY: Final = 255
 _VALUE: Final = "?"
 _LIST: Final = "(...)"

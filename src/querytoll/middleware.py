@@ -152,7 +152,7 @@ class _Observed:
         if not all(entry.stack for entry in self._window.entries):
             code = endpoint_code(self._scope)
             if code is not None:
-                request.fallback = self._window.capture.sites.definition(code)
+                request.endpoint = self._window.capture.sites.definition(code)
 
     def end(self, error: BaseException | None) -> None:
         """Close the window, whatever became of the request."""

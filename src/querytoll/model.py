@@ -220,6 +220,7 @@ class Trace:
         controls: transaction control statements, which are not in `statements`.
         dropped: statements over `Settings.max_statements`, counted and not kept.
         database_seconds: union of the intervals in which statements, commits and rollbacks ran.
+        endpoint: the function that answered; known where a statement has no line of the application on its stack.
         stalls: intervals in which the event loop was blocked, in seconds since the trace began.
     """
 
@@ -239,6 +240,7 @@ class Trace:
     dropped: int = 0
     database_seconds: float = 0.0
     stalls: tuple[tuple[float, float], ...] = ()
+    endpoint: Site | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from querytoll.capture import Capture, Window, attach, detach
 from querytoll.capture.assemble import Request, assemble
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
+from querytoll.explain.sampler import Outcome, Sampler
 from querytoll.middleware import install_default
 from querytoll.model import Detector, Kind, Report, Sink, Trace
 from querytoll.settings import Settings
@@ -37,6 +38,13 @@ class CostSink(Protocol):
 
     def internal_error(self, part: Part) -> None: ...
     def spent(self, part: Part, seconds: float) -> None: ...
+
+
+@runtime_checkable
+class ExplainSink(Protocol):
+    """A sink that also takes what became of the EXPLAINs of slow statements, and their seconds."""
+
+    def explained(self, outcome: Outcome, seconds: float) -> None: ...
 
 
 class Profiler:
@@ -67,6 +75,7 @@ class Profiler:
         self._ignoring = Ignoring(self.settings.ignore)
         self._sinks: list[Any] = _callables("sink", self.default_sinks(self.settings) if sinks is None else sinks)
         self._meters: list[CostSink] = [sink for sink in self._sinks if isinstance(sink, CostSink)]
+        self._explain_meters: list[ExplainSink] = [sink for sink in self._sinks if isinstance(sink, ExplainSink)]
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
         self._background: dict[Future[None], int] = {}
         self._closed = False
@@ -77,6 +86,7 @@ class Profiler:
             only=None if self._engines is None else frozenset(id(engine.dialect) for engine in self._engines),
             outlived=functools.partial(self.close, request=None),
         )
+        self._sampler = self._sampling() if self.settings.enabled and self.settings.explain != "off" else None
         self.metrics_endpoint = metrics_endpoint(exposition_of(self._sinks))
         if self.settings.enabled:
             attach(self._engines)
@@ -155,13 +165,42 @@ class Profiler:
             self.faults.caught("detect", fault)
             report = Report(trace)
         judged = window.now()
+        self._tell(report)
+        if self._sampler is not None:
+            try:
+                self._sampler.finished(window, trace)
+            except Exception as fault:
+                self.faults.caught("explain", fault)
+        self._account(assembled - started, judged - assembled, window.now() - judged)
+        return report
+
+    def _tell(self, report: Report) -> None:
         for sink in self._sinks:
             try:
                 sink(report)
             except Exception as fault:
                 self.faults.caught("sinks", fault)
-        self._account(assembled - started, judged - assembled, window.now() - judged)
-        return report
+
+    def _sampling(self) -> Sampler:
+        """Make the sampler of slow statements, and let the windows give them to it."""
+        sampler = Sampler(
+            self.settings,
+            faults=self.faults,
+            tell=self._tell,
+            count=self._count_explain,
+            ignoring=self._ignoring.apply,
+        )
+        sampler.listen(self._engines)
+        self._capture.sampler = sampler
+        self._capture.sampler_seconds = sampler.seconds
+        return sampler
+
+    def _count_explain(self, outcome: Outcome, seconds: float) -> None:
+        for meter in self._explain_meters:
+            try:
+                meter.explained(outcome, seconds)
+            except Exception as fault:
+                self.faults.caught("sinks", fault)
 
     def _deliver_large(self, job: Future[None], window: Window, request: Request | None) -> None:
         try:
@@ -170,14 +209,21 @@ class Profiler:
             job.set_result(None)
 
     async def drain(self) -> None:
-        """Wait until every report that is being made has reached the sinks."""
-        while jobs := [job for job, process in self._background.copy().items() if process == os.getpid()]:
+        """Wait until every report and every plan that is being made has reached the sinks."""
+        while jobs := self._under_way():
             await asyncio.gather(*map(asyncio.wrap_future, jobs))
+
+    def _under_way(self) -> list[Future[None]]:
+        """Reports of large traces, and samples of slow statements."""
+        reports = [job for job, process in self._background.copy().items() if process == os.getpid()]
+        return reports + (self._sampler.pending() if self._sampler is not None else [])
 
     async def aclose(self) -> None:
         """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
         self._closed = True
         await self.drain()
+        if self._sampler is not None:
+            await asyncio.to_thread(self._sampler.close)
         if self._engines is not None:
             others = [engine for other in _living if other.active for engine in other._engines or ()]
             detach(engine for engine in self._engines if engine not in others)

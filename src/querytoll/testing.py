@@ -3,86 +3,106 @@
 from __future__ import annotations
 
 import copy
-import re
-import shutil
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
+from querytoll.capture.scope import current
 from querytoll.capture.window import Entry
 from querytoll.detect import Ignoring, default_detectors, judge
-from querytoll.errors import QueryAssertionError, WindowError
-from querytoll.model import Finding, Report, Site, Statement, Trace
+from querytoll.errors import ConfigurationError, QueryAssertionError, WindowError
+from querytoll.explain.indexed import Access, Accesses
+from querytoll.fingerprint import shape
+from querytoll.model import Finding, Report, Statement, Trace
 from querytoll.settings import Settings
+from querytoll.suite.failure import Rank, explain, explain_growth, milliseconds, seconds_of
+from querytoll.suite.growth import growing
 
 __all__ = [
+    "Queries",
     "Recording",
     "assert_max_db_time",
     "assert_max_queries",
     "assert_no_findings",
     "assert_no_n_plus_one",
+    "assert_no_slow_queries",
     "assert_num_queries",
+    "assert_query_growth",
+    "assert_uses_index",
     "record",
 ]
 
+F = TypeVar("F", bound=Callable[..., Any])
 Expectation = Callable[["Recording"], str | None]
-Group = list[Statement]
-Rank = Callable[[Group], float]
-MAX_SHAPES: Final = 12
-"""Shapes of statements that a failure shows."""
-MAX_FINDINGS: Final = 6
-"""Findings that a failure shows."""
-_MARGIN: Final = 8
-"""Columns that pytest puts before each line of a failure."""
-_FRAMES: Final = 3
-"""Lines of the application's that tell one place of a statement from another."""
-_FROM: Final = re.compile(r"\sFROM\s", re.IGNORECASE)
+_TIMES: Final = 10
+"""How many times more rows the larger run of `assert_query_growth` has."""
 
 
-class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager["Recording"]):
-    """The statements of a `with` or `async with` block.
-
-    It sees what its own task or thread sends and what that starts: direct calls, `httpx.ASGITransport`, Starlette's
-    `TestClient` with its own thread. Requests are judged one by one, never added up; `ProfilerMiddleware` in the
-    application tells where one ends and the next begins.
+class What(TypedDict, total=False):
+    """What a recording sees, and which of it counts.
 
     Args:
         everywhere: see the statements of the whole process (a live server in another thread).
-        expect: returns what was expected and not met, once the block has ended; None where all is well.
-        settings: thresholds of the rules.
-        rank: puts the shapes of a failure in order, the largest first; None: by count.
+        engine: count the statements of this `Engine` or `AsyncEngine`, or of engines of this name, only.
+        table: count statements that read or write this table only.
+        operation: count this operation only (`SELECT`).
+        controls: count COMMIT and ROLLBACK as well, and transaction control that is sent as SQL (SAVEPOINT).
     """
 
-    def __init__(
-        self,
-        *,
-        everywhere: bool = False,
-        expect: Expectation | None = None,
-        settings: Settings | None = None,
-        rank: Rank | None = None,
-    ) -> None:
-        self._settings = settings if settings is not None else Settings()
-        self._ignoring = Ignoring(self._settings.ignore)
-        self._everywhere = everywhere
-        self._expect = expect
-        self._rank = rank
-        self._window: Window | None = None
-        self._report: Report | None = None
+    everywhere: bool
+    engine: object
+    table: str | None
+    operation: str | None
+    controls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which statements count.
+
+    Args:
+        engine: as `Statement.engine`; None: any.
+        table: read or written; None: any.
+        operation: first verb; None: any.
+    """
+
+    engine: str | None = None
+    table: str | None = None
+    operation: str | None = None
+
+    def __bool__(self) -> bool:
+        return self != Only()
+
+    def __str__(self) -> str:
+        parts = (self.operation, self.table and f"of {self.table}", self.engine and f"on {self.engine}")
+        return " ".join(filter(None, parts))
+
+    def lets_pass(self, entry: Entry) -> bool:
+        """Tell whether a statement counts."""
+        what = shape(entry.sql)
+        return (
+            self.engine in (None, entry.tap.name)
+            and (self.table is None or self.table in what.tables or self.table in what.writes)
+            and (self.operation is None or self.operation.upper() == what.operation)
+        )
+
+
+EVERYTHING: Final = Only()
+
+
+class Reading:
+    """What can be read of a report."""
 
     @property
     def report(self) -> Report:
-        """What was recorded and found.
-
-        Raises:
-            WindowError: the block has not ended.
-        """
-        if self._report is None:
-            raise WindowError("the recording is not complete yet: read it after the `with` block")
-        return self._report
+        """What was recorded and found."""
+        raise NotImplementedError
 
     @property
     def trace(self) -> Trace:
@@ -107,11 +127,99 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
     def __len__(self) -> int:
         return self.count
 
-    def __enter__(self) -> Recording:
+    def __bool__(self) -> bool:
+        return True
+
+
+class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncContextManager["Recording"]):
+    """The statements of a `with` or `async with` block, or of the calls of a decorated function.
+
+    It sees what its own task or thread sends and what that starts: direct calls, `httpx.ASGITransport`, Starlette's
+    `TestClient` with its own thread. Requests are judged one by one, never added up; `ProfilerMiddleware` in the
+    application tells where one ends and the next begins.
+
+    Args:
+        everywhere: see the statements of the whole process (a live server in another thread).
+        expect: returns what was expected and not met, once the block has ended; None where all is well.
+        settings: thresholds of the rules.
+        rank: puts the shapes of a failure in order, the largest first; None: by count.
+    """
+
+    def __init__(
+        self,
+        *,
+        expect: Expectation | None = None,
+        settings: Settings | None = None,
+        rank: Rank | None = None,
+        **what: Unpack[What],
+    ) -> None:
+        engine = what.get("engine")
+        self._settings = settings if settings is not None else Settings()
+        self._ignoring = Ignoring(self._settings.ignore)
+        self._everywhere = what.get("everywhere", False)
+        self._controls = what.get("controls", False)
+        self._dialects = _dialects(engine)
+        self._only = Only(engine if isinstance(engine, str) else None, what.get("table"), what.get("operation"))
+        self._expect = expect
+        self._rank = rank
+        self._window: Window | None = None
+        self._report: Report | None = None
+
+    @property
+    def report(self) -> Report:
+        """What was recorded and found.
+
+        Raises:
+            WindowError: the block has not ended.
+        """
+        if self._report is None:
+            raise WindowError("the recording is not complete yet: read it after the `with` block")
+        return self._report
+
+    @property
+    def only(self) -> Only:
+        """Which statements count."""
+        return self._only
+
+    @property
+    def count(self) -> int:
+        """The number of statements, transaction control included where it was asked for; raises as `report` does."""
+        ended = sum(transaction.outcome in ("committed", "rolled back") for transaction in self.trace.transactions)
+        return super().count + (self.trace.controls + ended if self._controls else 0)
+
+    def _judged(self, window: Window) -> Report:
+        return judged(window, self._settings, self._ignoring, self._only)
+
+    def _sees(self) -> bool:
+        """Tell whether a statement that runs here and now is one of the block's."""
+        scope = current.get()
+        return self._everywhere or (scope is not None and self._window in scope.windows)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a sync or async function: each call of it is recorded as a block of its own."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def waiting(*args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
+                async with copy.copy(self):
+                    return await function(*args, **kwargs)
+
+            return cast(F, waiting)
+
+        @functools.wraps(function)
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            with copy.copy(self):
+                return function(*args, **kwargs)
+
+        return cast(F, calling)
+
+    def __enter__(self) -> Self:
         if self._window is not None:
             raise WindowError("a recording can be entered once: make one for each block")
         attach()
-        self._window = Window(Capture.of(self._settings), "test", "test")
+        self._window = Window(Capture.of(self._settings, only=self._dialects), "test", "test")
         if self._everywhere:
             everywhere.append(self._window)
         else:
@@ -128,7 +236,7 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
             everywhere.remove(window)
         window.close()
         try:
-            self._report = _judge(window, self._settings, self._ignoring)
+            self._report = self._judged(window)
         except Exception as fault:
             if error is None:
                 raise
@@ -136,9 +244,9 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
         if error is None and self._expect is not None:
             unmet = self._expect(self)
             if unmet is not None:
-                raise QueryAssertionError(explain(unmet, self.report, rank=self._rank))
+                raise QueryAssertionError(explain(unmet, self.report, rank=self._rank), self.report)
 
-    async def __aenter__(self) -> Recording:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
@@ -148,69 +256,76 @@ class Recording(AbstractContextManager["Recording"], AbstractAsyncContextManager
         self.__exit__(kind, error, traceback)
 
 
-def record(*, everywhere: bool = False, settings: Settings | None = None) -> Recording:
+def record(*, settings: Settings | None = None, **what: Unpack[What]) -> Recording:
     """Record the statements of a block: `with record() as queries: ...`, then `queries.statements`.
 
     Args:
-        everywhere: see the statements of the whole process, from every thread and task.
         settings: thresholds of the rules.
+        what: as `What`: `everywhere`, `engine`, `table`, `operation`, `controls`; so everywhere below.
     """
-    return Recording(everywhere=everywhere, settings=settings)
+    return Recording(settings=settings, **what)
 
 
-def assert_max_queries(limit: int, *, everywhere: bool = False) -> Recording:
+def assert_max_queries(limit: int, **what: Unpack[What]) -> Recording:
     """Expect at most so many statements in the block.
 
     Raises:
         QueryAssertionError: there were more; the message lists them by shape, with their lines.
     """
-    return Recording(everywhere=everywhere, expect=lambda got: _over(got, limit))
+    return Recording(expect=lambda got: _over(got, limit), **what)
 
 
-def assert_num_queries(number: int, *, everywhere: bool = False) -> Recording:
-    """Expect exactly so many statements in the block.
+def assert_num_queries(number: int, *, exact: bool = True, **what: Unpack[What]) -> Recording:
+    """Expect so many statements in the block.
+
+    Args:
+        exact: False: at most so many.
 
     Raises:
         QueryAssertionError: there were more or fewer.
     """
-    return Recording(
-        everywhere=everywhere,
-        expect=lambda got: None if got.count == number else f"expected exactly {_queries(number)}, got {got.count}",
-    )
+    return Recording(expect=lambda got: _unequal(got, number), **what) if exact else assert_max_queries(number, **what)
 
 
-def assert_no_n_plus_one(*, everywhere: bool = False) -> Recording:
+def assert_no_n_plus_one(**what: Unpack[What]) -> Recording:
     """Expect no read that is repeated per row.
 
     Raises:
         QueryAssertionError: there was one.
     """
-    return assert_no_findings(rules=("n-plus-one",), everywhere=everywhere)
+    return assert_no_findings(rules=("n-plus-one",), **what)
 
 
-def assert_no_findings(*, rules: Iterable[str] | None = None, everywhere: bool = False) -> Recording:
+def assert_no_slow_queries(seconds: float | None = None, **what: Unpack[What]) -> Recording:
+    """Expect no single statement that takes longer.
+
+    Args:
+        seconds: None: `Settings.slow_statement_seconds`.
+
+    Raises:
+        QueryAssertionError: there was one.
+    """
+    settings = Settings() if seconds is None else Settings(slow_statement_seconds=seconds)
+    return assert_no_findings(rules=("slow-query",), settings=settings, **what)
+
+
+def assert_no_findings(
+    *, rules: Iterable[str] | None = None, settings: Settings | None = None, **what: Unpack[What]
+) -> Recording:
     """Expect that no rule has anything to say.
 
     Args:
         rules: slugs of the rules that count; None: all.
+        settings: thresholds of the rules.
 
     Raises:
         QueryAssertionError: one had.
     """
     wanted = None if rules is None else frozenset(rules)
-
-    def unmet(got: Recording) -> str | None:
-        found = {finding.id: finding.rule for finding in got.findings if wanted is None or finding.rule in wanted}
-        if not found:
-            return None
-        what = "finding" if wanted is None else " or ".join(sorted(wanted))
-        kinds = "" if wanted is not None and len(wanted) == 1 else f": {', '.join(sorted(set(found.values())))}"
-        return f"expected no {what}, got {len(found)}{kinds}"
-
-    return Recording(everywhere=everywhere, expect=unmet)
+    return Recording(expect=lambda got: _found(got, wanted), settings=settings, **what)
 
 
-def assert_max_db_time(seconds: float, *, everywhere: bool = False) -> Recording:
+def assert_max_db_time(seconds: float, **what: Unpack[What]) -> Recording:
     """Expect at most so many seconds in the database, overlapping statements counted once.
 
     Raises:
@@ -219,101 +334,300 @@ def assert_max_db_time(seconds: float, *, everywhere: bool = False) -> Recording
 
     def unmet(got: Recording) -> str | None:
         spent = got.trace.database_seconds
-        return None if spent <= seconds else f"expected at most {_ms(seconds)} in the database, got {_ms(spent)}"
+        return (
+            None
+            if spent <= seconds
+            else f"expected at most {milliseconds(seconds)} in the database, got {milliseconds(spent)}"
+        )
 
-    return Recording(everywhere=everywhere, expect=unmet, rank=_seconds)
+    return Recording(expect=unmet, rank=seconds_of, **what)
 
 
-def explain(unmet: str, report: Report, *, width: int | None = None, rank: Rank | None = None) -> str:
-    """Return the text of a failure: what was expected, the statements by shape and line, and what to change.
+def assert_uses_index(
+    table: str, index: str | None = None, *, everywhere: bool = False, engine: object = None
+) -> IndexRecording:
+    """Expect that every statement of the block that reads a table could find its rows by an index (PostgreSQL).
+
+    The server is asked for the plan with sequential scans off, right before the statement, inside a savepoint: the few
+    rows of a test would be read whole in any case. Nothing more is executed.
 
     Args:
-        unmet: what was expected, and got.
-        report: what was recorded.
-        width: columns; None: the terminal's, from 60 to 112.
-        rank: puts the shapes in order, the largest first; None: by count.
+        table: the table.
+        index: the index that is expected; None: any.
+        everywhere: as `What`.
+        engine: as `What`.
+
+    Raises:
+        QueryAssertionError: a statement cannot, or none was seen.
     """
-    width = width or max(60, min(112, shutil.get_terminal_size().columns - _MARGIN))
-    lines = [unmet, ""]
-    lines.extend(_statement_lines(report.trace, width, rank or len))
-    lines.extend(_finding_lines(report.findings, width))
-    return "\n".join(lines)
+    return IndexRecording(index, table=table, everywhere=everywhere, engine=engine)
 
 
-def _statement_lines(trace: Trace, width: int, rank: Rank) -> Iterator[str]:
-    if not trace.statements:
-        yield "  no statements: this task or thread sent none, nor did what it started"
-        yield "  (everywhere=True sees those of a server in another thread)"
-    groups: dict[tuple[str, tuple[Site, ...]], Group] = {}
-    for statement in trace.statements:
-        groups.setdefault((statement.fingerprint, statement.stack[:_FRAMES]), []).append(statement)
-    ranked = sorted(groups.values(), key=lambda group: (rank(group), len(group), _seconds(group)), reverse=True)
-    shown = ranked[:MAX_SHAPES]
-    counts = _aligned([f"{len(group)}x" for group in shown], right=True)
-    summaries = _aligned([group[0].summary for group in shown])
-    places = _aligned([_place(group[0]) for group in shown])
-    for group, count, summary, place in zip(shown, counts, summaries, places, strict=True):
-        indent = " " * (len(count) + 4)
-        yield f"  {count}  {summary}  {place}  {_ms(_seconds(group))}"
-        yield indent + _cut(group[0].shape.text, width - len(indent))
-        for note in _notes(group, width - len(indent)):
-            yield indent + note
-    if len(ranked) > len(shown):
-        yield f"  and {sum(map(len, ranked[MAX_SHAPES:]))} more, of {len(ranked) - len(shown)} other shapes or lines"
-    if trace.dropped:
-        yield f"  and {trace.dropped} more, which were counted but not kept (Settings.max_statements)"
+@overload
+def assert_query_growth(  # type: ignore[overload-overlap]
+    action: Callable[[], Awaitable[object]],
+    make: Callable[[int], object],
+    *,
+    rows: int = 2,
+    settings: Settings | None = None,
+    **what: Unpack[What],
+) -> Coroutine[Any, Any, None]: ...
+@overload
+def assert_query_growth(  # type: ignore[overload-overlap]
+    action: Callable[[], object],
+    make: Callable[[int], Awaitable[object]],
+    *,
+    rows: int = 2,
+    settings: Settings | None = None,
+    **what: Unpack[What],
+) -> Coroutine[Any, Any, None]: ...
+@overload
+def assert_query_growth(
+    action: Callable[[], object],
+    make: Callable[[int], object],
+    *,
+    rows: int = 2,
+    settings: Settings | None = None,
+    **what: Unpack[What],
+) -> None: ...
+def assert_query_growth(
+    action: Callable[[], object],
+    make: Callable[[int], object],
+    *,
+    rows: int = 2,
+    settings: Settings | None = None,
+    **what: Unpack[What],
+) -> Coroutine[Any, Any, None] | None:
+    """Expect an action to send no more statements of any shape when there are ten times as many rows.
+
+    `make(rows)` and the action run, then `make(9 * rows)` and the action again. To be awaited where one of them is.
+
+    Args:
+        action: what is measured: `lambda: client.get("/orders")`. Objects that `make` left in a session of the action's
+            need not be loaded again, which hides what a request would do: use a session of its own, or expire them.
+        make: adds so many rows.
+        rows: of the first run.
+        settings: thresholds of the rules that tell what to change.
+        what: as `What`.
+
+    Raises:
+        QueryAssertionError: it does; the message names each shape with its line and both numbers.
+    """
+    __tracebackhide__ = True
+
+    def recording() -> Recording:
+        return Recording(settings=settings, **what)
+
+    made = make(rows)
+    if inspect.isawaitable(made):
+        return _growth(action, make, rows, recording, made=made)
+    with recording() as few:
+        done = action()
+    if inspect.isawaitable(done):
+        return _growth(action, make, rows, recording, done=done)
+    make(_TIMES * rows - rows)
+    with recording() as many:
+        action()
+    _compare(rows, few, many)
+    return None
 
 
-def _finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
-    equal: dict[str, list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: -finding.cost):
-        equal.setdefault(finding.id, []).append(finding)
-    for finding, *again in list(equal.values())[:MAX_FINDINGS]:
-        yield ""
-        times = f" (likewise in {_plural(len(again), 'other request')})" if again else ""
-        yield from _wrapped(f"{finding.rule}: {finding.title}{times}", width, "", "  ")
-        if finding.site is not None:
-            yield f"  at {finding.site} in {finding.site.function}"
-        yield from _wrapped(finding.advice, width, "  fix: ", "       ")
-    if len(equal) > MAX_FINDINGS:
-        yield f"\nand {_plural(len(equal) - MAX_FINDINGS, 'more finding')}"
+async def _growth(
+    action: Callable[[], object],
+    make: Callable[[int], object],
+    rows: int,
+    recording: Callable[[], Recording],
+    *,
+    made: object = None,
+    done: object = None,
+) -> None:
+    """Go on where the first awaitable turned up: what `make` returned, or the action."""
+    __tracebackhide__ = True
+    await _settled(made)
+    async with recording() as few:
+        await _settled(action() if done is None else done)
+    await _settled(make(_TIMES * rows - rows))
+    async with recording() as many:
+        await _settled(action())
+    _compare(rows, few, many)
 
 
-def _place(statement: Statement) -> str:
-    return str(statement.site) if statement.site is not None else "(no application line)"
+async def _settled(value: object) -> None:
+    if inspect.isawaitable(value):
+        await value
 
 
-def _aligned(texts: list[str], *, right: bool = False) -> list[str]:
-    width = max(map(len, texts), default=0)
-    return [text.rjust(width) if right else text.ljust(width) for text in texts]
+def _compare(rows: int, few: Recording, many: Recording) -> None:
+    __tracebackhide__ = True
+    if not few.count and not many.count:
+        raise QueryAssertionError(explain("expected the action to send queries, got none", many.report), many.report)
+    found = growing(few.trace, many.trace)
+    if found:
+        raise QueryAssertionError(explain_growth((rows, _TIMES * rows), found, many.report), many.report)
 
 
-def _notes(group: Group, width: int) -> Iterator[str]:
-    first = group[0]
-    errors = [statement.error for statement in group if statement.error is not None]
-    if errors:
-        yield f"{len(errors)} failed: {', '.join(sorted(set(errors)))}"
-    if first.relation is not None:
-        yield f"{first.load} load of {first.relation}" if first.load != "refresh" else f"reloads {first.relation}"
-    callers = [str(site) for site in first.stack[1:_FRAMES]]
-    while len(callers) > 1 and len(" < ".join(callers)) + 5 > width:
-        callers.pop()
-    if callers:
-        yield f"from {' < '.join(callers)}"
+class IndexRecording(Recording):
+    """A recording that knows by which indexes a table was read."""
+
+    def __init__(self, index: str | None, **what: Unpack[What]) -> None:
+        super().__init__(expect=lambda got: got._unindexed() if isinstance(got, IndexRecording) else None, **what)
+        self._index = index
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """The ways in which the statements would read the table."""
+        return tuple(self._accesses.found)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._accesses = Accesses(self._only.table or "", self._sees)
+        self._accesses.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        self._accesses.close()
+        super().__exit__(kind, error, traceback)
+
+    def _judged(self, window: Window) -> Report:
+        trace = super()._judged(window).trace
+        of = {statement.fingerprint: statement for statement in reversed(trace.statements)}
+        missed = {access.fingerprint: access for access in self._missed()}
+        trace = replace(trace, statements=tuple(one for one in trace.statements if one.fingerprint in missed))
+        return Report(trace, tuple(_unserved(of[key], access) for key, access in missed.items() if key in of))
+
+    def _missed(self) -> list[Access]:
+        return [access for access in self.accesses if access.index is None or self._index not in (None, access.index)]
+
+    def _unindexed(self) -> str | None:
+        wanted = self._index or f"an index of {self._only.table}"
+        if not self.accesses:
+            why = f" ({self._accesses.errors[0]})" if self._accesses.errors else ", or not on PostgreSQL"
+            return f"expected {wanted} to be used, but nothing read {self._only.table}{why}"
+        others = sorted({access.index for access in self._missed() if access.index is not None})
+        got = f"got {' and '.join(others)}" if others else "got none"
+        return f"expected {wanted} to be used, {got}" if self._missed() else None
 
 
-def _seconds(group: Group) -> float:
-    return sum(statement.elapsed for statement in group)
+def _unserved(statement: Statement, access: Access) -> Finding:
+    condition = f" and holds each against {access.condition}" if access.condition else ""
+    how = "reads all rows" if access.index is None else f"reads by {access.index}"
+    return Finding(
+        rule="missing-index",
+        title=f"{statement.summary} {how}{condition}",
+        advice="Create an index that begins with the columns that the condition compares by =, or write the condition "
+        "so that an existing one serves it.",
+        site=statement.site,
+        fingerprint=statement.fingerprint,
+        summary=statement.summary,
+    )
 
 
-def _judge(window: Window, settings: Settings, ignoring: Ignoring) -> Report:
+class Queries(Reading):
+    """The statements of a test so far, of whatever thread or task: what pytest's fixture `queries` is.
+
+    Args:
+        settings: thresholds of the rules.
+        ignoring: findings not to tell.
+    """
+
+    def __init__(self, settings: Settings | None = None, ignoring: Ignoring | None = None) -> None:
+        self._settings = settings if settings is not None else Settings()
+        self._ignoring = ignoring or Ignoring(self._settings.ignore)
+        self._window: Window | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.count if self._window is not None else 'no'} queries>"
+
+    def begin(self) -> None:
+        """See what is sent from here on."""
+        attach()
+        self._window = Window(Capture.of(self._settings), "test", "test")
+        everywhere.append(self._window)
+
+    def end(self) -> None:
+        """See no more."""
+        if self._window in everywhere:
+            everywhere.remove(self._window)
+        if self._window is not None and not self._window.closed:
+            self._window.close()
+
+    def clear(self) -> None:
+        """Forget what was seen, to begin anew after a preparation."""
+        self.end()
+        self.begin()
+
+    @property
+    def report(self) -> Report:
+        """What was recorded and found until now, request by request.
+
+        Raises:
+            WindowError: the test has not begun: a fixture reads it while it is set up.
+        """
+        return self.of(EVERYTHING)
+
+    def of(self, only: Only) -> Report:
+        """Return the report with the statements that are let pass; raises as `report` does."""
+        return judged(self._copied(), self._settings, self._ignoring, only)
+
+    def parts(self, only: Only = EVERYTHING) -> list[Report]:
+        """Return a report for each request, and one for what was sent outside of requests; raises as `report` does."""
+        return [judged(part, self._settings, self._ignoring, only) for part in _parts(self._copied())]
+
+    def _copied(self) -> Window:
+        if self._window is None:
+            raise WindowError("queries are recorded from the beginning of the test: a fixture cannot read them")
+        window = copy.copy(self._window)
+        window.entries, window.holds = list(window.entries), list(window.holds)
+        window.ended = window.ended or window.now()
+        return window
+
+
+def hold_to_limit(
+    queries: Queries, limit: int, table: str | None = None, operation: str | None = None, per: str = "test"
+) -> None:
+    """Expect at most so many statements in a test, or in each of its requests.
+
+    Raises:
+        QueryAssertionError: there were more.
+    """
+    only = Only(None, table, operation)
+    where = " in a request" if per == "request" else ""
+    for report in queries.parts(only) if per == "request" else [queries.of(only)]:
+        count = len(report.trace.statements) + report.trace.dropped
+        if count > limit:
+            unmet = f"expected at most {_queries(limit, only)}{where}, got {count}"
+            raise QueryAssertionError(explain(unmet, report), report)
+
+
+def hold_to_rules(queries: Queries, rules: Iterable[str]) -> None:
+    """Expect that some rules have nothing to say of a test.
+
+    Raises:
+        QueryAssertionError: one had.
+    """
+    unmet = _found(queries, frozenset(rules))
+    if unmet is not None:
+        raise QueryAssertionError(explain(unmet, queries.report), queries.report)
+
+
+def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = EVERYTHING) -> Report:
     """Judge request by request: statements of several requests in one block are not repetitions."""
     detectors, faults = default_detectors(settings), window.capture.faults
-    reports = [judge(assemble(request), detectors, faults, ignoring) for request in _requests(window)]
-    return Report(assemble(window), tuple(finding for report in reports for finding in report.findings))
+    reports = [judge(assemble(request), detectors, faults, ignoring) for request in _parts(window)]
+    findings = tuple(finding for report in reports for finding in report.findings)
+    if only:
+        window.entries = [entry for entry in window.entries if only.lets_pass(entry)]
+    trace = assemble(window)
+    if only:
+        shapes = {statement.fingerprint for statement in trace.statements}
+        findings = tuple(finding for finding in findings if finding.fingerprint in shapes)
+    return Report(trace, findings)
 
 
-def _requests(window: Window) -> Iterator[Window]:
+def _parts(window: Window) -> Iterator[Window]:
     """Yield what a recording saw of each request, and what it saw outside of requests, as windows of their own."""
     entries: dict[int, list[Entry]] = {}
     for entry in window.entries:
@@ -330,41 +644,30 @@ def _requests(window: Window) -> Iterator[Window]:
 
 
 def _over(got: Recording, limit: int) -> str | None:
-    return None if got.count <= limit else f"expected at most {_queries(limit)}, got {got.count}"
+    return None if got.count <= limit else f"expected at most {_queries(limit, got.only)}, got {got.count}"
 
 
-def _queries(number: int) -> str:
-    return f"{number} quer{'y' if number == 1 else 'ies'}"
+def _unequal(got: Recording, number: int) -> str | None:
+    return None if got.count == number else f"expected exactly {_queries(number, got.only)}, got {got.count}"
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
-def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
-
-
-def _cut(text: str, width: int) -> str:
-    """Shorten a statement: first its list of columns, which tells least, then its end."""
-    if len(text) <= width:
-        return text
-    start = _end_of_columns(text)
-    if start is not None:
-        tail = text[start:]
-        head = text[: max(0, width - len(tail) - 4)]
-        text = f"{head[: head.rfind(',') + 1] or 'SELECT'} ...{tail}"
-    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
-
-
-def _end_of_columns(text: str) -> int | None:
-    if text[:7].upper() != "SELECT ":
+def _found(got: Reading, wanted: frozenset[str] | None) -> str | None:
+    found = {finding.id: finding.rule for finding in got.findings if wanted is None or finding.rule in wanted}
+    if not found:
         return None
-    ends = (found.start() for found in _FROM.finditer(text))
-    return next((end for end in ends if text.count("(", 0, end) == text.count(")", 0, end)), None)
+    what = "finding" if wanted is None else " or ".join(sorted(wanted))
+    kinds = "" if wanted is not None and len(wanted) == 1 else f": {', '.join(sorted(set(found.values())))}"
+    return f"expected no {what}, got {len(found)}{kinds}"
+
+
+def _dialects(engine: object) -> frozenset[int] | None:
+    if engine is None or isinstance(engine, str):
+        return None
+    dialect = getattr(getattr(engine, "sync_engine", engine), "dialect", None)
+    if dialect is None:
+        raise ConfigurationError(f"engine: expected an engine or its name, got {type(engine).__name__}")
+    return frozenset((id(dialect),))
+
+
+def _queries(number: int, only: Only) -> str:
+    return f"{number} quer{'y' if number == 1 else 'ies'}{f' ({only})' if only else ''}"

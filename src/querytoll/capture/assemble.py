@@ -25,7 +25,7 @@ class Request:
         response_began: its first message was sent.
         response_ended: its last byte was sent.
         dependencies: functions that ran before the endpoint, for it.
-        fallback: the endpoint, for statements without a line of the application: a load while the response was written.
+        endpoint: the function that answered, known where statements have no line of their own.
     """
 
     method: str | None = None
@@ -35,7 +35,7 @@ class Request:
     response_began: float = float("inf")
     response_ended: float = float("inf")
     dependencies: Collection[Function] = ()
-    fallback: tuple[Site, ...] = ()
+    endpoint: Site | None = None
 
     def phase(self, moment: float, stack: tuple[Site, ...]) -> Phase:
         """Tell in which part of the request a statement started."""
@@ -92,7 +92,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
                     rows if rows >= 0 else None,
                     entry.many,
                     stream is not None,
-                    entry.stack or request.fallback,
+                    entry.stack,
                     name,
                     load if name is not None else None,
                     entry.binds.digest,
@@ -127,6 +127,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
         controls=controls,
         dropped=window.dropped,
         database_seconds=_union(_busy(entries, window)),
+        endpoint=request.endpoint,
         stalls=tuple((max(0.0, since - start), until - start) for since, until in stalls),
     )
 

@@ -26,6 +26,9 @@ _TAP: Final = "_querytoll"
 LONG_WAIT_SECONDS: Final = 0.02
 """Waits above it are told with the holders of the pool's connections."""
 
+first_checkout: Final[list[Callable[[Any], None]]] = []
+"""Called with a connection of each pool that is seen for the first time."""
+
 faults: Final = Faults()
 """Where exceptions of pool events end: they belong to no window."""
 
@@ -187,7 +190,7 @@ def on_connect(dbapi_connection: Any, record: Any) -> None:
 def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
     """Dialect event: the first connection of a pool is being made; others may soon wait for it."""
     try:
-        _watch_pool(record._ConnectionRecord__pool)
+        _watch_pool(record._ConnectionRecord__pool, None)
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -196,7 +199,7 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
     """Pool event: a connection is handed out."""
     try:
         pool = proxy._pool
-        _watch_pool(pool)
+        _watch_pool(pool, dbapi_connection)
         scope = current.get()
         tap: Tap | None = pool._dialect.__dict__.get(_TAP)
         if scope is None or not scope.windows or proxy.record_info is None or (tap is not None and tap.own):
@@ -212,9 +215,11 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         faults.caught("capture", fault)
 
 
-def _watch_pool(pool: Any) -> None:
+def _watch_pool(pool: Any, dbapi_connection: Any) -> None:
     """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
     if "_querytoll_held" not in pool.__dict__:
+        for hook in first_checkout:
+            hook(dbapi_connection)
         pool._querytoll_held = WeakSet()
         pool.connect = _timed_connect(pool)
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from querytoll.capture.binds import NONE, binds_of
-from querytoll.capture.connections import Tap, faults
+from querytoll.capture.connections import Tap, faults, first_checkout
 from querytoll.capture.failure import code_of
 from querytoll.capture.scope import NOWHERE, current
 from querytoll.capture.window import Entry, everywhere
@@ -23,7 +23,12 @@ _TAP: Final = Tap("asyncpg", is_async=True)
 
 
 def on_connect(dbapi_connection: Any, record: Any) -> None:
-    """Pool event: watch the class of asyncpg's connections, once."""
+    """Pool event: a connection was made."""
+    _watch(dbapi_connection)
+
+
+def _watch(dbapi_connection: Any) -> None:
+    """Watch the class of asyncpg's connections, once."""
     try:
         connection = type(getattr(dbapi_connection, "driver_connection", None))
         if connection.__module__.startswith("asyncpg.") and not hasattr(connection, _WATCHED):
@@ -106,3 +111,6 @@ def _rows(name: str, result: Any) -> int:
         return 0 if result is None else 1
     count = str(result or "").rpartition(" ")[2]
     return int(count) if count.isdigit() else -1
+
+
+first_checkout.append(_watch)

@@ -82,7 +82,13 @@ def moves_a_window(group: list[Statement]) -> bool:
         for at, (one, other) in enumerate(zip(first.bind_digests, statement.bind_digests, strict=False))
         if one != other
     }
-    return bool(moving) and all(roles[at] == "window" for at in moving)
+    return bool(moving) and all(roles[at] == "window" or _follows_a_window(group, roles, at) for at in moving)
+
+
+def _follows_a_window(group: list[Statement], roles: tuple[Role, ...], at: int) -> bool:
+    """Tell whether a compared value is always that of a bound too: `a > :x OR (a = :x AND id > :y)`."""
+    bounds = [place for place, role in enumerate(roles) if role == "window"]
+    return all(any(each.bind_digests[at] == each.bind_digests[bound] for bound in bounds) for each in group)
 
 
 @lru_cache(maxsize=1_000)

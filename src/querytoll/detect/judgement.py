@@ -49,10 +49,15 @@ def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Fi
             found = list(detector(trace) if find is None else find(index))
             if not all(isinstance(finding, Finding) for finding in found):
                 raise TypeError(f"{detector!r} gave something else than findings")
-            findings.extend(found)
+            findings.extend(found if trace.endpoint is None else _located(trace.endpoint, found))
         except Exception as fault:
             faults.caught("detect", fault)
     return findings
+
+
+def _located(endpoint: Site, findings: list[Finding]) -> list[Finding]:
+    """Give findings without a line of their own that of the endpoint."""
+    return [dataclasses.replace(each, site=endpoint) if each.site is None else each for each in findings]
 
 
 def _silenced(trace: Trace, findings: list[Finding], detectors: Iterable[Detector], faults: Faults) -> list[Finding]:

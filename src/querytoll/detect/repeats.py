@@ -84,7 +84,9 @@ class NPlusOne:
         side_by_side = looped is None and overlap(group)
         distinct = len(set(map(values, group)))
         fetched = source(index, group, distinct)
-        site = looped or (first.stack[-1] if side_by_side else first.site)
+        site = looped or (first.stack[-1] if side_by_side and first.stack else first.site)
+        if site is None and fetched is not None:  # loaded while the response was written: the query is to be changed
+            site = fetched.site
         key = (index.trace.name, first.fingerprint, site.function if site is not None else "")
         confidence = self.growth.confidence(
             key, distinct, fetched.rows if fetched else None, self._base(first, distinct)
@@ -131,7 +133,7 @@ class DuplicateQuery:
     """
 
     times: int = 3
-    poll_seconds: float = 0.02
+    poll_seconds: float = 0.01
     across_transactions: bool = True
 
     def __call__(self, trace: Trace) -> Iterator[Finding]:
