@@ -5,6 +5,7 @@ PYTEST_ARGS ?=
 
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
+DASHBOARDS = .cache/dashboards/site
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,3 +40,22 @@ $(READY): pyproject.toml constraints.txt scripts/install.sh
 	@touch $@
 
 .PHONY: help venv demo test lint bench test-matrix clean
+
+dashboards: $(READY) ## Grafana's JSON, from dashboards/src
+	@$(RUN) -m dashboards.src
+
+dashboards-check: $(READY) $(DASHBOARDS)/.ready ## types, linter, rules, containers and live queries; needs npm and prometheus
+	@PYTHONPATH=$(DASHBOARDS) $(RUN) -m mypy --strict dashboards/src
+	@PYTHONPATH=$(DASHBOARDS) DASHBOARDS_CHECK=1 $(RUN) -m pytest tests/dashboards $(PYTEST_ARGS)
+
+stack: $(READY) ## the shop with Prometheus and Alertmanager, alerts that fire and clear; STACK_SECONDS=0 ends it then
+	@PYTHONPATH=examples/shop $(RUN) -m scripts.stack
+
+stack-pictures: $(READY) $(DASHBOARDS)/.ready ## docs/images, drawn from the stack's data
+	@PYTHONPATH=examples/shop:$(DASHBOARDS) $(RUN) -m scripts.stack --seconds 120 --previews docs/images
+
+$(DASHBOARDS)/.ready: dashboards/requirements.txt
+	@$(RUN) -m pip --disable-pip-version-check -qq install --upgrade --target $(DASHBOARDS) -r $<
+	@touch $@
+
+.PHONY: dashboards dashboards-check stack stack-pictures

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from scripts.postgres import CACHE, Server, ServerError, embedded
+from tests.explain import servers
 
 _numbers = itertools.count(1)
 
@@ -37,6 +38,15 @@ def postgres_url(postgres_server: Server) -> Iterator[str]:
         yield postgres_server.url(name)
     finally:
         _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def debian_server() -> Iterator[Server]:
+    """Debian's own PostgreSQL 15 on data of its own; skips where it is not installed."""
+    if not servers.DEBIAN.exists():
+        pytest.skip(f"{servers.DEBIAN} is not installed: apt-get install postgresql-15")
+    with servers.debian() as server:
+        yield server
 
 
 def _execute(server: Server, statement: str) -> list[tuple[str, ...]]:

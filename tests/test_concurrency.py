@@ -162,7 +162,7 @@ def reports() -> list[Report]:
 
 @pytest.fixture
 async def profiler(reports: list[Report]) -> AsyncIterator[Profiler]:
-    made = Profiler(Settings(project_root=Path(__file__).parent), detectors=[], sinks=[reports.append])
+    made = Profiler(Settings(project_root=Path(__file__).parent, explain="off"), detectors=[], sinks=[reports.append])
     yield made
     await made.drain()
     assert not made.faults.counts

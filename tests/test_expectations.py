@@ -304,9 +304,10 @@ def test_only_the_blocks_statements_are_asked_about(engine: Engine) -> None:
 def test_uncommitted_indexes_and_a_transaction_that_goes_on(engine: Engine) -> None:
     """The plan is asked for in the test's own transaction, which is as before afterwards."""
     with engine.connect() as connection:
-        connection.execute(text("CREATE INDEX ix_note ON orders (note)"))
-        with assert_uses_index("orders", "ix_note"):
-            connection.execute(select(orders.c.id).where(orders.c.note == "n"))
+        connection.execute(text("CREATE TABLE fresh (note text)"))
+        connection.execute(text("CREATE INDEX ix_note ON fresh (note)"))
+        with assert_uses_index("fresh", "ix_note"):
+            connection.execute(text("SELECT * FROM fresh WHERE note = :note"), {"note": "n"})
         assert connection.scalar(text("SHOW enable_seqscan")) == "on"
         connection.rollback()
 

@@ -100,7 +100,7 @@ async def test_each_planted_fault_is_found_once_on_its_line(shop: Shop, planted:
     """One finding, of the right rule, at the right line, with advice that names what to change."""
     rule, code, advice = FOUND[planted.module]
     reports = await shop.reports_of(planted.make(Dice(random.Random(1), Sizes(ROWS))))
-    (finding,) = [finding for report in reports if report.trace.kind == "request" for finding in report.findings]
+    (finding,) = [finding for report in reports if report.trace.statements for finding in report.findings]
     assert finding.rule == rule
     assert finding.rule in planted.rules
     assert advice in finding.advice

@@ -194,7 +194,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         "warn": {"yellow": True},
         "good": {"green": True},
     }
-    terminalreporter.section("querytoll", sep="=")
+    terminalreporter.write_sep("=", "querytoll")
     for text, style in (
         *summary(run.verdict, terminalreporter._tw.fullwidth),
         *((note, "plain") for note in run.notes),

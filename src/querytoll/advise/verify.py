@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,36 +79,60 @@ async def verify(
     Raises:
         VerificationError: the connection is in autocommit.
     """
-    if not real and not await _has_hypopg(connection):
-        return Verdict("none", reason="HypoPG is not installed")
     outer = None if connection.in_transaction() else await connection.begin()
     try:
-        await _assert_transactional(connection)
-        return await _tried(connection, suggestion, statement, parameters, real, lock_timeout)
+        if real:
+            await connection.run_sync(_assert_transactional)
+        return await connection.run_sync(_guarded, suggestion, statement, parameters, real, lock_timeout)
     finally:
         if outer is not None:
             await outer.rollback()
 
 
-async def _tried(
-    connection: AsyncConnection,
+def _guarded(
+    connection: Connection,
     suggestion: Suggestion,
     statement: str,
     parameters: Parameters,
     real: bool,
     lock_timeout: str,
 ) -> Verdict:
-    savepoint = await connection.begin_nested()
+    savepoint = connection.begin_nested()
     try:
-        await connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": lock_timeout})
-        before = await _plan(connection, statement, parameters)
-        if real:
-            return await _with_index(connection, suggestion, statement, parameters, before)
-        return await _with_hypopg(connection, suggestion, statement, parameters, before)
+        if not real:
+            return verify_hypothetically(connection, suggestion, statement, parameters)
+        connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": lock_timeout})
+        return verify_by_index(connection, suggestion, statement, parameters)
     except DBAPIError as error:
-        return Verdict("none", reason=f"the server refused it (SQLSTATE {_sqlstate(error)})")
+        return _refused(error)
     finally:
-        await savepoint.rollback()
+        savepoint.rollback()
+
+
+def verify_hypothetically(
+    connection: Connection, suggestion: Suggestion, statement: str, parameters: Parameters = None
+) -> Verdict:
+    """Try the index with HypoPG, where it is installed: it exists in the memory of this session only."""
+    if not connection.scalar(text("SELECT count(*) FROM pg_catalog.pg_extension WHERE extname = 'hypopg'")):
+        return Verdict("none", reason="HypoPG is not installed")
+    try:
+        return _with_hypopg(connection, suggestion, statement, parameters, _plan(connection, statement, parameters))
+    except DBAPIError as error:
+        return _refused(error)
+
+
+def verify_by_index(
+    connection: Connection, suggestion: Suggestion, statement: str, parameters: Parameters = None
+) -> Verdict:
+    """Try the index by making it, in a transaction that the caller rolls back: writers wait for it meanwhile."""
+    try:
+        return _with_index(connection, suggestion, statement, parameters, _plan(connection, statement, parameters))
+    except DBAPIError as error:
+        return _refused(error)
+
+
+def _refused(error: DBAPIError) -> Verdict:
+    return Verdict("none", reason=f"the server refused it (SQLSTATE {_sqlstate(error)})")
 
 
 def verified(finding: Finding, verdict: Verdict) -> Finding:
@@ -134,39 +158,29 @@ def verified(finding: Finding, verdict: Verdict) -> Finding:
     )
 
 
-async def _has_hypopg(connection: AsyncConnection) -> bool:
-    transaction = None if connection.in_transaction() else await connection.begin()
-    try:
-        found = await connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'hypopg'"))
-    finally:
-        if transaction is not None:
-            await transaction.rollback()
-    return bool(found)
-
-
-async def _assert_transactional(connection: AsyncConnection) -> None:
+def _assert_transactional(connection: Connection) -> None:
     """In autocommit every statement is a transaction of its own."""
     transaction = text("SELECT virtualtransaction FROM pg_locks WHERE pid = pg_backend_pid() LIMIT 1")
-    if await connection.scalar(transaction) != await connection.scalar(transaction):
+    if connection.scalar(transaction) != connection.scalar(transaction):
         raise VerificationError(
             "the connection is in autocommit, so that an index could not be rolled back; "
             "pass a connection of an engine without isolation_level='AUTOCOMMIT'"
         )
 
 
-async def _plan(connection: AsyncConnection, statement: str, parameters: Parameters) -> Plan:
+def _plan(connection: Connection, statement: str, parameters: Parameters) -> Plan:
     bound = tuple(parameters) if isinstance(parameters, Sequence) else parameters
-    result = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", bound or None)
+    result = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", bound or None)
     return plan_from(read_document(result.scalar_one()))
 
 
-async def _with_index(
-    connection: AsyncConnection, suggestion: Suggestion, statement: str, parameters: Parameters, before: Plan
+def _with_index(
+    connection: Connection, suggestion: Suggestion, statement: str, parameters: Parameters, before: Plan
 ) -> Verdict:
-    await connection.exec_driver_sql(suggestion.creation)
-    await connection.exec_driver_sql(f"ANALYZE {suggestion.target}")
-    after = await _plan(connection, statement, parameters)
-    size = await connection.scalar(
+    connection.exec_driver_sql(suggestion.creation)
+    connection.exec_driver_sql(f"ANALYZE {suggestion.target}")
+    after = _plan(connection, statement, parameters)
+    size = connection.scalar(
         text(
             "SELECT pg_relation_size(CAST(:name AS text)::regclass) + COALESCE(sum(pg_relation_size(relid)), 0)::bigint"
             " FROM pg_partition_tree(CAST(:name AS text)::regclass) WHERE isleaf AND level > 0"
@@ -176,16 +190,16 @@ async def _with_index(
     return _verdict("index", before, after, size)
 
 
-async def _with_hypopg(
-    connection: AsyncConnection, suggestion: Suggestion, statement: str, parameters: Parameters, before: Plan
+def _with_hypopg(
+    connection: Connection, suggestion: Suggestion, statement: str, parameters: Parameters, before: Plan
 ) -> Verdict:
     created = text("SELECT indexrelid::bigint FROM hypopg_create_index(:definition)")
-    identifier = await connection.scalar(created, {"definition": suggestion.definition})
+    identifier = connection.scalar(created, {"definition": suggestion.definition})
     try:
-        after = await _plan(connection, statement, parameters)
-        size = await connection.scalar(text("SELECT hypopg_relation_size(CAST(:id AS oid))"), {"id": identifier})
+        after = _plan(connection, statement, parameters)
+        size = connection.scalar(text("SELECT hypopg_relation_size(CAST(:id AS oid))"), {"id": identifier})
     finally:
-        await connection.execute(text("SELECT hypopg_drop_index(CAST(:id AS oid))"), {"id": identifier})
+        connection.execute(text("SELECT hypopg_drop_index(CAST(:id AS oid))"), {"id": identifier})
     return _verdict("hypopg", before, after, size)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from querytoll.errors import QuerytollError
@@ -497,6 +497,17 @@ async def read_catalog(
     schemas: Iterable[str] = (),
     functions: Iterable[str] = (),
 ) -> Catalog:
+    """`catalog_of` on an asynchronous connection."""
+    return await connection.run_sync(catalog_of, tables, schemas=schemas, functions=functions)
+
+
+def catalog_of(
+    connection: Connection,
+    tables: Iterable[str],
+    *,
+    schemas: Iterable[str] = (),
+    functions: Iterable[str] = (),
+) -> Catalog:
     """Read the facts of the named tables, with their partitions and the tables that reference them.
 
     Runs six catalog queries, all with bound parameters; reads no table of the user and no value of `pg_stats`.
@@ -507,17 +518,17 @@ async def read_catalog(
         schemas: schemas to look in besides the search path; none: every schema.
         functions: names of functions whose volatility is wanted.
     """
-    found = await _rows(connection, _NAMED, names=sorted(set(tables)), schemas=sorted(set(schemas)), limit=MAX_TABLES)
+    found = _rows(connection, _NAMED, names=sorted(set(tables)), schemas=sorted(set(schemas)), limit=MAX_TABLES)
     oids = [row["oid"] for row in found]
-    keys = await _rows(connection, _FOREIGN_KEYS, oids=oids)
+    keys = _rows(connection, _FOREIGN_KEYS, oids=oids)
     strangers = sorted({row["oid"] for row in keys} - set(oids))
     if strangers:
-        more = await _rows(connection, _REFERENCING, oids=strangers, limit=MAX_TABLES)
+        more = _rows(connection, _REFERENCING, oids=strangers, limit=MAX_TABLES)
         found, oids = [*found, *more], [*oids, *(row["oid"] for row in more)]
-    columns = await _rows(connection, _COLUMNS, oids=oids)
-    indexes = await _rows(connection, _INDEXES, oids=oids)
-    volatility = await _rows(connection, _FUNCTIONS, names=sorted(set(functions)))
-    (server,) = await _rows(connection, _SERVER)
+    columns = _rows(connection, _COLUMNS, oids=oids)
+    indexes = _rows(connection, _INDEXES, oids=oids)
+    volatility = _rows(connection, _FUNCTIONS, names=sorted(set(functions)))
+    (server,) = _rows(connection, _SERVER)
     return Catalog(
         tables=_with_partitions(tuple(_live_table(row, columns, indexes, keys) for row in found)),
         volatility={row["name"]: row["volatility"] for row in volatility},
@@ -526,9 +537,8 @@ async def read_catalog(
     )
 
 
-async def _rows(connection: AsyncConnection, statement: Any, **parameters: object) -> list[dict[str, Any]]:
-    result = await connection.execute(statement, parameters)
-    return [dict(row) for row in result.mappings()]
+def _rows(connection: Connection, statement: Any, **parameters: object) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(statement, parameters).mappings()]
 
 
 def _live_table(

@@ -45,6 +45,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _UNKNOWN_METHOD = "_OTHER"
 _STATUSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 _WASTEFUL = frozenset({"n-plus-one", "duplicate-query", "write-loop", "commit-loop"})
+_EXPLAIN_OUTCOMES = ("captured", "cached", "refused", "budget", "timeout", "error")
 _FOLDABLE = ("route", "query", "pool", "operation", "sqlstate", "rule", "pair")
 
 _K = TypeVar("_K", bound=Hashable)
@@ -84,6 +85,10 @@ class PrometheusSink:
             return
         series = self._series
         route = series.route(*_place(trace))
+        if report.plans:  # what came after the trace's own report, which has been counted
+            for finding in report.findings:
+                series.count_finding(route, finding)
+            return
         series.count_request(route, trace)
         held = series.count_transactions(trace.transactions) if trace.transactions else {}
         busy = series.count_statements(trace.statements, held) if trace.statements else 0.0
@@ -101,6 +106,10 @@ class PrometheusSink:
         """Count what the profiler lost, except `Trace.dropped`, which is counted with its trace."""
         if n > 0:
             self._series.dropped[part](n)
+
+    def explained(self, outcome: str, seconds: float) -> None:
+        """Count what became of an EXPLAIN of a slow statement, and its seconds where it ran."""
+        self._series.count_explain(outcome, seconds)
 
     def spent(self, part: Part, seconds: float) -> None:
         """Count seconds that the profiler itself took."""
@@ -212,6 +221,9 @@ class _Metrics:
         self.excess_seconds = counter(
             "excess_statement_seconds", "Time that fixing N+1s, duplicates and loops would save.", route
         )
+        self.explains = counter("explains", "What became of the EXPLAINs of slow statements.", ("outcome",))
+        self.explain_duration = summary("explain_duration_seconds", "Time of the EXPLAINs of slow statements.")
+        self.plan_changes = counter("plan_changes", "Statements that were found with another plan than before.", query)
         self.transaction_duration = histogram(
             "transaction_duration_seconds", "Time of transactions.", ("pool", "outcome"), buckets=TRANSACTION_BUCKETS
         )
@@ -272,6 +284,8 @@ class _Series:
         self._statements: dict[tuple[str, str], _AddAll] = {}
         self._transactions: dict[tuple[str, str], _AddAll] = {}
         self._counters: dict[tuple[Counter, tuple[str, ...]], _Add] = {}
+        self.explains = {outcome: _adder(metrics.explains.labels(outcome)) for outcome in _EXPLAIN_OUTCOMES}
+        self._explain_seconds = _summary_adder(metrics.explain_duration)
         self.spent = _by_part(metrics.profiler_seconds)
         self.internal_errors = _by_part(metrics.internal_errors)
         self.dropped = _by_part(metrics.dropped)
@@ -337,11 +351,19 @@ class _Series:
         self._counter(self.metrics.findings, (self._guard_rules.fold(finding.rule), *place))(1)
         if finding.rule == "slow-query":
             self._counter(self.metrics.slow_statements, place)(finding.count)
+        if finding.rule == "plan-flip":
+            self._counter(self.metrics.plan_changes, place[2:])(1)
         if finding.rule in _WASTEFUL:
             if finding.count > 1:
                 route.excess_statements(finding.count - 1)
             if finding.cost > 0:
                 route.excess_seconds(finding.cost)
+
+    def count_explain(self, outcome: str, seconds: float) -> None:
+        """Count what became of an EXPLAIN; 0 seconds: none was run."""
+        self.explains[outcome](1)
+        if seconds > 0:
+            self._explain_seconds(1, seconds)
 
     def _count_error(self, statement: Statement) -> None:
         sqlstate = self._guard_sqlstates.fold(statement.error or ABSENT)

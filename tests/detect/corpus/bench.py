@@ -61,6 +61,8 @@ class Bench:
     """
 
     def __init__(self, url: str) -> None:
+        # Applications install the middleware before their pools fill; asyncpg is watched from a connection's start.
+        Profiler(Settings(), sinks=[])
         self._runner = asyncio.Runner()
         self._runner.run(database.open(url))
 

@@ -315,7 +315,8 @@ class CustomerRead(BaseModel):
     Expect("n-plus-one", ("response-query", "response-return")),
 )
 def customers(session: SyncDb) -> list[CustomerRead]:
-    found: Any = session.scalars(select(Customer).order_by(Customer.id).limit(20)).all()  # MARK: response-query
+    statement = select(Customer).order_by(Customer.id).limit(20)
+    found: Any = session.scalars(statement).all()  # MARK: response-query
     return found  # MARK: response-return
 
 

@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: `python -m dashboards.src` writes `dashboards/grafana/*.json`."""

@@ -1,0 +1,147 @@
+"""SQL text to the names that it may call; of tokens, not of grammar: rather a name too many than one too few."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+EXPLAINABLE: Final = frozenset(("select", "with", "values", "table", "insert", "update", "delete", "merge"))
+"""First words of statements that EXPLAIN takes and that are tried."""
+READING: Final = frozenset(("select", "with", "values", "table"))
+"""First words of statements that may be reads."""
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<space>\s+ | --[^\n]*)
+  | (?P<comment>/\*)
+  | (?P<string>[eE]'(?:[^'\\]|''|\\.)*(?:'|\Z) | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
+  | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+  | (?P<bind>\$\d+ | %s | %\(\w+\)s)
+  | (?P<escaped>[uU]&"(?:[^"]|"")*(?:"|\Z))
+  | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
+  | (?P<word>[^\W\d][\w$]*)
+  | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]\d+)?)
+  | (?P<operator>(?:(?!--|/\*|%s|%\(\w+\)s)[-+*/<>=~!@\#%^&|`?])+)
+  | (?P<mark>::|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_DEPTH: Final = re.compile(r"/\*|\*/")
+
+
+class Name(NamedTuple):
+    """A name as it was written, folded to lower case where it was not quoted."""
+
+    schema: str | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a text may call.
+
+    Args:
+        first: its first word.
+        single: one statement, no text behind a semicolon.
+        into: the word INTO occurs: SELECT INTO makes a table.
+        readable: every name could be read (no `U&"..."`).
+        called: names before a parenthesis.
+        dotted: names behind a dot: `row.f` calls `f(row)`.
+        words: every name.
+        casts: names behind `::`, behind AS in a CAST, behind RETURNING, and before a string.
+        operators: symbols.
+    """
+
+    first: str
+    single: bool
+    into: bool
+    readable: bool
+    called: frozenset[Name]
+    dotted: frozenset[str]
+    words: frozenset[str]
+    casts: frozenset[str]
+    operators: frozenset[str]
+
+    @property
+    def explainable(self) -> bool:
+        """EXPLAIN may be put before it: one statement, of a kind that EXPLAIN takes."""
+        return self.single and self.first in EXPLAINABLE and not (self.into and self.first in ("select", "table"))
+
+    @property
+    def reading(self) -> bool:
+        """It may be a read: whether it is, the plan and the catalog tell."""
+        return self.explainable and self.first in READING and not self.into and self.readable
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+
+
+@lru_cache(maxsize=256)
+def scan(text: str) -> Scanned:
+    """Read the tokens of a statement, a view's definition or a deparsed expression."""
+    tokens = list(_tokens(text))
+    called, casts = set[Name](), set[str]()
+    dotted, words = set[str](), set[str]()
+    casting = [False]
+    for at, token in enumerate(tokens):
+        if token.text == "(":
+            casting.append(at > 0 and tokens[at - 1].text == "cast")
+        elif token.text == ")" and len(casting) > 1:
+            casting.pop()
+        if token.kind != "word":
+            continue
+        before = tokens[at - 1].text if at else ""
+        after = tokens[at + 1] if at + 1 < len(tokens) else _Token("", "")
+        words.add(token.text)
+        schema = tokens[at - 2].text if before == "." and at > 1 and tokens[at - 2].kind == "word" else None
+        if before == ".":
+            dotted.add(token.text)
+        if after.text == "(":
+            called.add(Name(schema, token.text))
+        first = tokens[at - 3].text if schema is not None and at > 2 else before
+        if first in ("::", "returning") or (first == "as" and casting[-1]) or after.kind == "string":
+            casts.add(token.text)
+    words_only = [token.text for token in tokens if token.text != "("]
+    end = next((at for at, token in enumerate(tokens) if token.text == ";"), len(tokens))
+    return Scanned(
+        first=words_only[0] if words_only else "",
+        single=all(token.text == ";" for token in tokens[end:]),
+        into="into" in words,
+        readable=all(token.kind != "escaped" for token in tokens),
+        called=frozenset(called),
+        dotted=frozenset(dotted),
+        words=frozenset(words),
+        casts=frozenset(casts),
+        operators=frozenset(token.text for token in tokens if token.kind == "operator"),
+    )
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    while match := _TOKEN.match(text, at):
+        at = match.end()
+        kind = match.lastgroup or ""
+        if kind == "comment":
+            at = _after_comment(text, at)
+        elif match["word"]:
+            yield _Token("word", match["word"].lower())
+        elif match["quoted"]:
+            yield _Token("word", match["quoted"].strip('"').replace('""', '"'))
+        elif match["string"] or match["dollar"]:
+            yield _Token("string", "'")
+        elif kind != "space":
+            yield _Token(kind, match[0])
+
+
+def _after_comment(text: str, at: int) -> int:
+    """The position behind a block comment, which may hold others."""
+    depth = 1
+    for match in _DEPTH.finditer(text, at):
+        depth += 1 if match[0] == "/*" else -1
+        if depth == 0:
+            return match.end()
+    return len(text)
