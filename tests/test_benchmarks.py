@@ -25,10 +25,10 @@ def _tell(what: str) -> None:
 def test_the_registry_names_every_module_of_the_folder_the_bare_application_first() -> None:
     names = contestants.names()
     assert names[:2] == [contestants.BARE, contestants.PROFILED]
-    assert {targets.DISABLED, "querytoll_capture_only", "cursor_listeners"} < set(names)
+    assert set(contestants.USUAL) < set(names)
 
 
-@pytest.mark.parametrize("name", [contestants.BARE, contestants.PROFILED, targets.DISABLED, "cursor_listeners"])
+@pytest.mark.parametrize("name", contestants.USUAL)
 def test_contestants_of_our_own_need_nothing_that_is_not_installed(name: str) -> None:
     assert contestants.absent(name) is None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -222,6 +224,31 @@ def test_the_command_without_its_extra(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "typer is not installed; run: pip install 'querytoll[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ({"RESULTS": "clean.json"}, 0),
+        ({"RESULTS": "clean.json faulty.json", "SARIF": "out.sarif"}, 1),
+        ({"RESULTS": "faulty.json", "BASELINE": "known.txt"}, 0),
+        ({"RESULTS": "faulty.json", "BASELINE": "known.txt", "LOCK": "queries.lock"}, 1),
+        ({"RESULTS": "missing.json"}, 2),
+    ],
+    ids=str,
+)
+def test_the_step_of_the_action(check: Callable[..., Result], inputs: dict[str, str], code: int) -> None:
+    """The shell of action.yml, run as GitHub runs it, ends with the command's exit code and leaves its files."""
+    script = (Path(__file__).parent.parent / "action.yml").read_text().partition("      run: |\n")[2]
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
+    optional = {"BASELINE": "", "LOCK": "", "SARIF": ""}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", textwrap.dedent(script)]
+    done = subprocess.run(
+        command, env={**environment, **optional, **inputs}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert Path("out.sarif").exists() == ("SARIF" in inputs)
+    assert ("::error file=app/orders.py,line=41" in done.stdout) == (code == 1)
 
 
 def test_the_version() -> None:

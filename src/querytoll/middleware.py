@@ -12,9 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from querytoll.capture import Window
 from querytoll.capture.assemble import Request, so_far
+from querytoll.capture.reads import Returned
 from querytoll.errors import Faults
 from querytoll.model import Kind
-from querytoll.routing import dependency_codes, endpoint_code, in_debug, method_label, route_template
+from querytoll.routing import (
+    dependency_codes,
+    endpoint_code,
+    in_debug,
+    method_label,
+    response_fields,
+    route_template,
+)
 
 _STARTS: Final = ("http.response.start", "websocket.http.response.start")
 _BODIES: Final = (
@@ -154,6 +162,13 @@ class _Observed:
             if code is not None:
                 request.endpoint = self._window.capture.sites.definition(code)
 
+    def _returned(self) -> Returned | None:
+        fields, code = response_fields(self._scope), endpoint_code(self._scope)
+        if fields is None or code is None:
+            return None
+        names, files = fields
+        return Returned(names, files | {code.co_filename})
+
     def end(self, error: BaseException | None) -> None:
         """Close the window, whatever became of the request."""
         try:
@@ -164,6 +179,8 @@ class _Observed:
             request.route = route_template(self._scope)
             if self._window.entries:
                 self._locate(request)
+            if self._window.reads is not None and error is None:
+                request.returned = self._returned()
             self._window.name = f"{request.method} {request.route}"
             self._profiler.close(self._window, request)
         except Exception as fault:

@@ -201,6 +201,50 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A relationship that was loaded with its parents, and proven never to be read.
+
+    Args:
+        relation: `Order.items`.
+        statement: the first that loaded it.
+        joined: it was joined to its parents' statement, and had none of its own.
+        mapped: eager by its mapping, not by an option of the statement.
+        entities: parents that were loaded.
+        statements: how many loaded it.
+        seconds: time of the statements of its own.
+    """
+
+    relation: str
+    statement: Statement
+    joined: bool
+    mapped: bool
+    entities: int
+    statements: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Columns that were loaded with an entity, and proven never to be read.
+
+    Args:
+        entity: name of the mapped class.
+        statement: the one that loaded them.
+        columns: attributes of the columns, sorted.
+        loaded: columns that were loaded in all.
+        entities: instances that were loaded.
+        size: bytes of text and binary values in the unread columns of all instances.
+    """
+
+    entity: str
+    statement: Statement
+    columns: tuple[str, ...]
+    loaded: int
+    entities: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What one request, task, test or block did to the database; plain data, complete once its window closed.
 
@@ -222,6 +266,8 @@ class Trace:
         database_seconds: union of the intervals in which statements, commits and rollbacks ran.
         endpoint: the function that answered; known where a statement has no line of the application on its stack.
         stalls: intervals in which the event loop was blocked, in seconds since the trace began.
+        loads: relationships loaded and never read; only with `Settings.watch_loads`.
+        unread: columns loaded and never read; only with `Settings.watch_loads`.
     """
 
     id: str
@@ -241,6 +287,8 @@ class Trace:
     database_seconds: float = 0.0
     stalls: tuple[tuple[float, float], ...] = ()
     endpoint: Site | None = None
+    loads: tuple[Loaded, ...] = ()
+    unread: tuple[Unread, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

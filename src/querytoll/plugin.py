@@ -41,6 +41,7 @@ WORKER: Final = "querytoll"
 _APPLICATIONS: Final = (("starlette.applications", "Starlette"), ("fastapi", "FastAPI"))
 _run: Final = pytest.StashKey["Run"]()
 _queries: Final = pytest.StashKey["Queries"]()
+_called: Final = pytest.StashKey[bool]()
 _unmet: Final = pytest.StashKey[Exception]()
 
 
@@ -61,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and begin to watch where that was asked for."""
     for signature, text in MARKERS.items():
         config.addinivalue_line("markers", f"{signature}: {text}")
+    if config.getoption("querytoll_update") and not any(_option(config, name) for name in ("baseline", "lock")):
+        raise pytest.UsageError("--querytoll-update: name what to write, by --querytoll-baseline or --querytoll-lock")
     if _wanted(config) and not config.option.collectonly:
         _start(config)
 
@@ -93,8 +96,12 @@ def queries(request: pytest.FixtureRequest) -> Iterator[Queries]:
     """The statements of the test so far, those of its fixtures left out: a `querytoll.testing.Queries`."""
     from querytoll.testing import Queries
 
+    if _run not in request.config.stash:
+        _start(request.config)
     run = request.config.stash[_run]
     recording = request.node.stash[_queries] = Queries(run.settings, run.ignoring(_ignored(request.node)))
+    if request.node.stash.get(_called, False):  # asked for by the test itself, with getfixturevalue
+        recording.begin()
     yield recording
     recording.end()
 
@@ -119,6 +126,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if run is None:
         return (yield)
     recording = _recording(item, run)
+    item.stash[_called] = True
     run.watch.enter()
     try:
         result = yield

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Protocol, runtime_checkable
 from weakref import WeakSet
 
-from querytoll.capture import Capture, Window, attach, detach
+from querytoll.capture import Capture, Window, attach, detach, reads
 from querytoll.capture.assemble import Request, assemble
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
@@ -90,6 +90,8 @@ class Profiler:
         self.metrics_endpoint = metrics_endpoint(exposition_of(self._sinks))
         if self.settings.enabled:
             attach(self._engines)
+            if self.settings.watch_loads:
+                reads.attach()
             _living.add(self)
 
     @staticmethod
@@ -224,6 +226,8 @@ class Profiler:
         await self.drain()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.close)
+        if self.settings.watch_loads and not any(other.active and other.settings.watch_loads for other in _living):
+            reads.detach()
         if self._engines is not None:
             others = [engine for other in _living if other.active for engine in other._engines or ()]
             detach(engine for engine in self._engines if engine not in others)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 import weakref
 from collections.abc import Iterator
 from functools import partial
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from starlette.routing import BaseRoute, Host, Match, Mount
 from starlette.types import Scope
@@ -84,6 +85,42 @@ def dependency_codes(scope: Scope) -> frozenset[CodeKey]:
     except Exception:
         _log.debug("no dependencies for a request", exc_info=True)
         return _NO_CODES
+
+
+def response_fields(scope: Scope) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Name the fields of the route's response model and of the models in it, and their source files.
+
+    None where FastAPI makes no answer of a response model, and objects may be read in ways that are not seen.
+    """
+    try:
+        owner = _route(scope)
+        if getattr(owner, "response_field", None) is None:
+            return None
+        return _fields_of(owner.response_model)
+    except Exception:
+        _log.debug("no response model for a request", exc_info=True)
+        return None
+
+
+def _fields_of(annotation: object) -> tuple[frozenset[str], frozenset[str]]:
+    names: set[str] = set()
+    files: set[str] = set()
+    pending, known = [annotation], set[int]()
+    while pending:
+        each = pending.pop()
+        if id(each) in known:
+            continue
+        known.add(id(each))
+        pending += get_args(each)
+        for name, field in getattr(each, "model_fields", {}).items():
+            names.update(str(alias) for alias in (name, field.alias, field.validation_alias) if alias is not None)
+            pending.append(field.annotation)
+        for name, hint in getattr(each, "__annotations__", {}).items():
+            names.add(name)
+            pending.append(hint)
+        if hasattr(each, "model_fields"):
+            files.add(getattr(sys.modules[each.__module__], "__file__", None) or "")
+    return frozenset(names), frozenset(files)
 
 
 def _template(scope: Scope) -> str | None:

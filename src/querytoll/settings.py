@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     explain_floor_seconds: PositiveFloat = 1.0
     """Time of EXPLAINs that is always allowed, per minute."""
     explain_queue: PositiveInt = 8
-    """Statements that may wait for their EXPLAIN ANALYZE; further ones keep their plain plan."""
+    """Plans that may wait to be read and executed again; while they do, no other is asked for."""
     explain_timeout_seconds: PositiveFloat = 0.25
     """`statement_timeout` of a plain EXPLAIN."""
     explain_lock_timeout_seconds: PositiveFloat = 0.05
@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     """Settings of the session that an EXPLAIN ANALYZE needs, besides those that the plan itself mentions: `app.tenant`."""
     max_plans: PositiveInt = 500
     """Fingerprints whose latest plans are remembered, to see them change."""
+
+    watch_loads: bool = False
+    """`unused-eager-load` and `over-fetch`: note which loaded relationships and columns are read; for development."""
 
     ignore: tuple[str, ...] = ()
     """Findings not to tell: `rule`, `rule@relation`, `rule@path/*`, `rule@function`; `*` for every rule."""

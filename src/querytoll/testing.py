@@ -139,10 +139,10 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
     application tells where one ends and the next begins.
 
     Args:
-        everywhere: see the statements of the whole process (a live server in another thread).
         expect: returns what was expected and not met, once the block has ended; None where all is well.
         settings: thresholds of the rules.
         rank: puts the shapes of a failure in order, the largest first; None: by count.
+        what: as `What`.
     """
 
     def __init__(

@@ -30,12 +30,16 @@ from querytoll import (
     ignore,
 )
 from querytoll.testing import (
+    Queries,
     Recording,
     assert_max_db_time,
     assert_max_queries,
     assert_no_findings,
     assert_no_n_plus_one,
+    assert_no_slow_queries,
     assert_num_queries,
+    assert_query_growth,
+    assert_uses_index,
     record,
 )
 
@@ -179,3 +183,31 @@ async def test_async() -> None:
     async with assert_num_queries(0), assert_no_findings():
         pass
     assert_type(queries, Recording)
+
+
+@assert_max_queries(3, table="orders", operation="SELECT", engine="shop", controls=True)
+def decorated(number: int) -> str:
+    return str(number)
+
+
+@assert_no_slow_queries(0.1)
+async def decorated_async(number: int) -> str:
+    return str(number)
+
+
+def with_the_fixture(queries: Queries) -> None:
+    """Reads as recordings do."""
+    assert_type(queries.count, int)
+    assert_type(queries.statements, tuple[Statement, ...])
+    queries.clear()
+
+
+async def test_more() -> None:
+    """Decorators keep signatures; growth is awaited where its action or its factory is."""
+    assert_type(decorated(1), str)
+    assert_type(await decorated_async(1), str)
+    with assert_uses_index("orders", "ix_orders_customer_id") as accesses:
+        pass
+    assert_type([access.index for access in accesses.accesses], list[str | None])
+    assert_type(assert_query_growth(lambda: decorated(1), lambda count: None, rows=3), None)
+    await assert_query_growth(lambda: decorated_async(1), lambda count: None)

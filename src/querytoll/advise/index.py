@@ -39,6 +39,7 @@ class Limits:
         few_rows: no range column once so few rows are left (ours).
         maximum_columns: equality and range columns of an index (pghero 2, dexter 2; ours 3).
         useless_fraction: a column that keeps more of the rows is left out (pghero: 0.3).
+        selective_fraction: below this share of matching rows an index for a pattern beats one for the order (ours).
         partial_fraction: a partial index pays below this share of the rows (ours).
         covering_rows: an index carries the selected columns where an execution returns so many rows (ours).
         covering_width: and where these are no wider, in bytes (ours).
@@ -51,6 +52,7 @@ class Limits:
     few_rows: int = 5
     maximum_columns: int = 3
     useless_fraction: float = 0.3
+    selective_fraction: float = 0.01
     partial_fraction: float = 0.5
     covering_rows: int = 1_000
     covering_width: int = 32
@@ -236,13 +238,17 @@ class _Advisor:
             return None
         keys = self.btree()
         method, where = "btree", self.where(keys)
-        if all(key.role == "range" and not key.opclass for key in keys):
+        if all(key.role in ("range", "order") and not key.opclass for key in keys) and self.selective(keys):
             special = self.pattern() or self.contains()
             if special:
                 method, keys, where = special[0], [special[1]], None
         if not keys or self.exists(keys, method, where):
             return None
         return self.build(keys, method, where)
+
+    def selective(self, keys: Sequence[Key]) -> bool:
+        """Without order keys always; with them where so few rows match that reading in order finds them late."""
+        return not self.ordered(keys) or self.need.kept <= self.limits.selective_fraction * self.need.scanned
 
     def ordered(self, keys: Sequence[Key]) -> bool:
         return any(key.role == "order" for key in keys)

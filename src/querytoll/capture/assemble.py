@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from querytoll.capture.connections import Hold, Span
 from querytoll.capture.orm import relation
+from querytoll.capture.reads import Returned
 from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.window import Entry, Window
 from querytoll.fingerprint import shape
-from querytoll.model import Checkout, Load, Phase, Site, Statement, Trace, Transaction
+from querytoll.model import Checkout, Load, Loaded, Phase, Site, Statement, Trace, Transaction, Unread
 
 Function = tuple[str, str]
 """File and qualified name."""
@@ -26,6 +27,7 @@ class Request:
         response_ended: its last byte was sent.
         dependencies: functions that ran before the endpoint, for it.
         endpoint: the function that answered, known where statements have no line of their own.
+        returned: how the answer was made of objects, where that is known.
     """
 
     method: str | None = None
@@ -36,6 +38,7 @@ class Request:
     response_ended: float = float("inf")
     dependencies: Collection[Function] = ()
     endpoint: Site | None = None
+    returned: Returned | None = None
 
     def phase(self, moment: float, stack: tuple[Site, ...]) -> Phase:
         """Tell in which part of the request a statement started."""
@@ -111,6 +114,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
                 )
             )
         )
+    loads, unread = _watched(window, entries, statements, request)
     return Trace(
         id=os.urandom(16).hex(),
         kind=window.kind,
@@ -128,8 +132,19 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
         dropped=window.dropped,
         database_seconds=_union(_busy(entries, window)),
         endpoint=request.endpoint,
+        loads=loads,
+        unread=unread,
         stalls=tuple((max(0.0, since - start), until - start) for since, until in stalls),
     )
+
+
+def _watched(
+    window: Window, entries: list[Entry], statements: list[Statement], request: Request
+) -> tuple[tuple[Loaded, ...], tuple[Unread, ...]]:
+    if window.reads is None:
+        return (), ()
+    kept = (entry for entry in entries if not shape(entry.sql).control)
+    return window.reads.facts(zip(kept, statements, strict=True), request.returned)
 
 
 def _not_database(entry: Entry, ended: float, stalls: list[Interval]) -> float:

@@ -115,3 +115,69 @@ def _source(column: Any, source: Any) -> str:
     table = getattr(source, "table", None)
     name = str(getattr(table, "key", "") or getattr(table, "name", "") or "")
     return name or next((each for each in column.objects if isinstance(each, str) and "_" in each), column.keyname)
+
+
+def loads(context: Any) -> tuple[Any, tuple[tuple[Any, bool], ...]] | None:
+    """Return what compiled a statement that loads entities, and the relationships that it loads eagerly.
+
+    Each with whether it is joined to its parents; a collection that the application joined itself
+    (`contains_eager`) is not among them. None for anything but an ORM query.
+    """
+    state = getattr(context.compiled, "compile_state", None)
+    if "_sa_orm_load_options" not in context.execution_options or not hasattr(state, "current_path"):
+        return None
+    relations = [(path[-1], True) for name, path in _eager_paths(state) if name == "eager_row_processor"]
+    what = subject(context)
+    if what is not None and what[1] == "eager":
+        relations.append((what[0], False))
+    return state, tuple(relations)
+
+
+def _eager_paths(state: Any) -> list[tuple[str, Any]]:
+    return [key for key in state.attributes if isinstance(key, tuple) and len(key) == 2 and key[1]]
+
+
+def attributes(manager: Any) -> list[Any]:
+    """Return the descriptors of a mapped class."""
+    return list(manager.values())
+
+
+def state_of(instance: Any) -> Any:
+    """Return an instance's state."""
+    return instance.__dict__.get("_sa_instance_state")
+
+
+def is_eager(prop: Any) -> bool:
+    """Tell whether a relationship is eager by its mapping, not by an option of the statement."""
+    return prop.lazy in ("joined", "selectin", "subquery", False)
+
+
+def is_watched(cls: Any, descriptor: type) -> bool:
+    """Tell whether every mapped attribute is read through the descriptor: no dataclass, no Pydantic model."""
+    if hasattr(cls, "__dataclass_fields__") or hasattr(cls, "__pydantic_fields__"):
+        return False
+    return all(type(attribute) is descriptor for attribute in cls.__mapper__.class_manager.values())
+
+
+def column_sizes(state: Any) -> list[tuple[str, int]]:
+    """Return the loaded columns of an instance, and the bytes of those that are text or binary."""
+    values = state.dict
+    return [
+        (prop.key, len(value) if isinstance(value := values[prop.key], (str, bytes)) else 0)
+        for prop in state.mapper.column_attrs
+        if prop.key in values
+    ]
+
+
+def free_columns(mapper: Any) -> frozenset[str]:
+    """Return the columns that SQLAlchemy itself has no use for: keys, versions and discriminators are not among them."""
+    if len(list(mapper.self_and_descendants)) > 1 or mapper.composites:
+        return frozenset()
+    used = {mapper.version_id_col, mapper.polymorphic_on, *mapper.primary_key}
+    for prop in mapper.relationships:
+        used |= set(prop.local_columns)
+    return frozenset(
+        prop.key
+        for prop in mapper.column_attrs
+        if not used & set(prop.columns) and not any(getattr(column, "foreign_keys", None) for column in prop.columns)
+    )

@@ -16,6 +16,7 @@ from querytoll.callsite import CallSites
 from querytoll.capture.binds import Binds
 from querytoll.capture.connections import Hold, Span, Tap
 from querytoll.capture.orm import Subject
+from querytoll.capture.reads import Reads
 from querytoll.capture.sampling import Sampler
 from querytoll.capture.scope import Scope, current, leave
 from querytoll.capture.stalls import StallSampler, StallSamplers
@@ -68,6 +69,7 @@ class Capture:
         only: ids of the dialects to see; None: every engine.
         outlived: told of a window that collected the statements of a task that outlived its request.
         sampler: given the statements that took `sampler_seconds` or longer.
+        watch: note which of the loaded relationships and columns are read.
     """
 
     sites: CallSites
@@ -77,6 +79,7 @@ class Capture:
     outlived: Callable[[Window], None] | None = None
     sampler: Sampler | None = None
     sampler_seconds: float = float("inf")
+    watch: bool = False
 
     @classmethod
     def of(
@@ -95,7 +98,7 @@ class Capture:
             library=settings.library_paths,
             depth=settings.stack_depth,
         )
-        return cls(sites, faults or Faults(), settings.max_statements, only, outlived)
+        return cls(sites, faults or Faults(), settings.max_statements, only, outlived, watch=settings.watch_loads)
 
 
 class Window:
@@ -114,6 +117,7 @@ class Window:
         "kind",
         "limit",
         "name",
+        "reads",
         "serial",
         "started",
     )
@@ -129,6 +133,7 @@ class Window:
         self.limit = capture.max_statements
         self.entries: list[Entry] = []
         self.holds: list[Hold] = []
+        self.reads = Reads() if capture.watch else None
         self.dropped = 0
         self.closed = False
         self.ended = 0.0

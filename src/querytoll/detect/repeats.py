@@ -212,8 +212,8 @@ def _advice(statement: Statement, fetched: Statement | None) -> str:
         return f"Load it with its parents: .options(selectinload({statement.relation})) on their statement{place}."
     table = statement.shape.tables[0]
     return (
-        f"Ask once for all rows{place}: collect the keys and select from {table} with IN (...) or = ANY(...), "
-        f"or join {table} to them."
+        f"Ask once for all rows{place}: collect the keys and select from {table} with IN (...), "
+        f"or = ANY(...) where their number changes, or join {table} to them."
     )
 
 

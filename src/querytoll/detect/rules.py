@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from querytoll.detect.budget import TooManyQueries, TooMuchDbTime
 from querytoll.detect.drivers import BlockingDriver, MissingGreenlet
+from querytoll.detect.loads import OverFetch, UnusedEagerLoad
 from querytoll.detect.repeats import DuplicateQuery, NPlusOne
 from querytoll.detect.results import LargeResult, RowExplosion
 from querytoll.detect.slow import SlowQuery
@@ -16,6 +17,7 @@ from querytoll.settings import Settings
 
 def default_detectors(settings: Settings) -> list[Detector]:
     """Return the rules that are on unless others are passed; order is of no account."""
+    watching: list[Detector] = [UnusedEagerLoad(), OverFetch()] if settings.watch_loads else []
     return [
         NPlusOne(),
         DuplicateQuery(),
@@ -34,4 +36,5 @@ def default_detectors(settings: Settings) -> list[Detector]:
         PoolWait(seconds=settings.pool_wait_seconds),
         InlinedLiterals(),
         StatementChurn(),
+        *watching,
     ]

@@ -141,10 +141,13 @@ def _batch(group: Group) -> str:
             "ON CONFLICT takes many rows too."
         )
     if statement.operation == "DELETE":
-        return f"Delete them with one statement: delete({table}).where(key.in_(keys))."
+        return (
+            f"Delete them with one statement: delete({table}).where(key.in_(keys)), or = ANY(...) where their number "
+            "changes."
+        )
     return (
         f"Update all rows at once: execute(update({table}), [rows]) by primary key, one UPDATE ... FROM (VALUES ...), "
-        "or one UPDATE with WHERE key IN (...)."
+        "or one UPDATE with WHERE key IN (...); where their number changes, FROM unnest(...) and = ANY(...)."
     )
 
 

@@ -12,7 +12,7 @@ from querytoll.settings import Settings
 
 Denial = Literal["cached", "refused", "budget"]
 
-_BURST: Final = 10
+_BURST: Final = 5
 """Minutes' worth of the floor that may be saved up."""
 
 

@@ -78,11 +78,18 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A plain plan, with its literals; it lives in memory until it is read."""
+    """A plain plan, with its literals; it lives in memory until it is read.
+
+    Args:
+        document: made with the statement's values.
+        context: what the connection was.
+        generic: the plan made without them, where the server runs that one.
+        source: `auto_explain` where it is the execution's own.
+    """
 
     document: Mapping[str, object]
     context: Context | None = None
-    generic: bool = False
+    generic: Mapping[str, object] | None = None
     source: PlanSource = "estimate"
 
 
@@ -114,13 +121,14 @@ async def estimate(
             if (sent := take(box, text)) is not None:
                 return Estimate(sent, source="auto_explain")
             document = await _explain(port, statement, parameters, patience)
+            generic = None
             context, execution = await _context(port, document, settings, text, patience)
             if execution is not None:
                 await port.script(FORCE_GENERIC, patience)
-                document = await _explain(port, execution, (), patience)
+                generic = await _explain(port, execution, (), patience)
         finally:
             await _close(port, CLOSE_INSIDE if inside else CLOSE_OUTSIDE)
-        return Estimate(document, context, execution is not None)
+        return Estimate(document, context, generic)
 
 
 async def _explain(port: Port, statement: str, parameters: Any, patience: float) -> Mapping[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -61,6 +61,16 @@ class Wanted:
     analyze: bool
 
 
+def settled(wanted: Wanted) -> Wanted:
+    """Choose between the plan with values and the generic one that the server runs: the former where they are alike."""
+    known = wanted.estimate
+    if known is None or known.generic is None:
+        return wanted
+    if plan_from(known.generic).shape == plan_from(known.document).shape:
+        return replace(wanted, estimate=replace(known, generic=None))
+    return replace(wanted, estimate=replace(known, document=known.generic))
+
+
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What came of it.
@@ -110,7 +120,7 @@ def _hindrance(wanted: Wanted, known: Estimate, longest: float) -> str | None:
         return "EXPLAIN ANALYZE is switched off"
     if known.source == "auto_explain":
         return "the server sent the plan of the execution itself"
-    if known.generic:
+    if known.generic is not None:
         return "the server runs a generic plan"
     if known.context is None or known.context.wrote:
         return "its transaction had written"

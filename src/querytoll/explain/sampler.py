@@ -33,7 +33,7 @@ from querytoll.explain.catalog import Catalog
 from querytoll.explain.document import analyse
 from querytoll.explain.estimate import Estimate, Limits, estimate
 from querytoll.explain.flips import Flips
-from querytoll.explain.own import Examined, Wanted, examine, facts, reading
+from querytoll.explain.own import Examined, Wanted, examine, facts, reading, settled
 from querytoll.explain.ports import port_of, run
 from querytoll.explain.scan import scan
 from querytoll.explain.worker import Worker
@@ -250,6 +250,7 @@ class Sampler:
         A timeout or a cancellation of the worker's passes through, and brings it here again without a connection.
         """
         started = self.now()
+        wanted = settled(wanted)
         if connection is None:
             self._count(_outcome(fault), 0.0)
             plain = Examined(wanted.estimate.document) if wanted.estimate else None
@@ -419,7 +420,7 @@ def _annotated(finding: Finding, wanted: Wanted, examined: Examined) -> Finding:
     advice = finding.advice
     if examined.reason:
         evidence["not_analyzed"] = examined.reason
-    if wanted.estimate is not None and wanted.estimate.generic:
+    if wanted.estimate is not None and wanted.estimate.generic is not None:
         evidence["generic"] = True
         advice += " " + GENERIC
     return dataclasses.replace(finding, advice=advice, evidence=evidence)

@@ -158,7 +158,8 @@ class Watch:
         found = self._findings(assemble(own), test) if self.scope != "requests" else []
         trace = assemble(window)
         if trace.statements:
-            self.results = self.results.merged(Results.of_test(Report(trace), test.name, found))
+            with self._lock:
+                self.results = self.results.merged(Results.of_test(Report(trace), test.name, found))
 
     def _findings(self, trace: Trace, test: Test) -> list[Finding]:
         # Detectors remember the routes that they have seen: new ones give the same findings in any order of the tests.

@@ -1,0 +1,115 @@
+"""Relationships and columns that were loaded and never read; of `Settings.watch_loads`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from querytoll.detect.common import ignores
+from querytoll.detect.index import Index
+from querytoll.model import Finding, Loaded, Trace, Unread
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedEagerLoad:
+    """`unused-eager-load`: a relationship that was loaded with its parents, and that the request never read.
+
+    Args:
+        entities: parents from which on it matters.
+    """
+
+    entities: int = 1
+
+    def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        for load in index.trace.loads:
+            if (
+                load.entities >= self.entities
+                and _is_proven(index)
+                and not ignores(load.statement, "unused-eager-load")
+            ):
+                yield _unused(load)
+
+
+@dataclass(frozen=True, slots=True)
+class OverFetch:
+    """`over-fetch`: columns that were loaded with an entity, and that the request neither read nor returned.
+
+    Args:
+        columns: unread columns of an entity that are too many.
+        size: bytes of text and binary values in them that are too many, however few the columns.
+    """
+
+    columns: int = 5
+    size: int = 10_000
+
+    def __call__(self, trace: Trace) -> Iterator[Finding]:
+        return self.find(Index(trace))
+
+    def find(self, index: Index) -> Iterator[Finding]:
+        """Judge an indexed trace."""
+        for unread in index.trace.unread:
+            if (
+                (len(unread.columns) >= self.columns or unread.size >= self.size)
+                and _is_proven(index)
+                and not ignores(unread.statement, "over-fetch")
+            ):
+                yield _over_fetched(unread)
+
+
+def _is_proven(index: Index) -> bool:
+    """Tell whether nothing else can have had a use for the objects: a flush, a retry, what was not kept."""
+    trace = index.trace
+    succeeded = trace.status is not None and trace.status < 300
+    return trace.kind == "request" and succeeded and not (index.writes or index.failed or trace.dropped)
+
+
+def _unused(load: Loaded) -> Finding:
+    owner = "its own statement" if not load.joined else "a join"
+    advice = (
+        f"The mapping loads it always: .options(lazyload({load.relation})) or noload() on this statement, or lazy='select' "
+        "in relationship()."
+        if load.mapped
+        else f"Take the option that loads {load.relation} off the statement; lazyload() or noload() keep it off."
+    )
+    return Finding(
+        rule="unused-eager-load",
+        title=f"{load.relation} was loaded for {load.entities} {load.relation.partition('.')[0]} and never read",
+        advice=advice,
+        severity="info",
+        site=load.statement.site,
+        fingerprint=load.statement.fingerprint,
+        summary=load.statement.summary,
+        count=load.statements,
+        cost=load.seconds,
+        evidence={
+            "statement": load.statement.shape.text,
+            "relation": load.relation,
+            "loaded_by": owner,
+            "entities": load.entities,
+        },
+    )
+
+
+def _over_fetched(unread: Unread) -> Finding:
+    kept = f"load_only() the columns that are read, or defer() these: {', '.join(unread.columns[:8])}."
+    size = f", {unread.size / 1000:.0f} kB of text," if unread.size >= 1000 else ""
+    return Finding(
+        rule="over-fetch",
+        title=f"{len(unread.columns)} of {unread.loaded} columns of {unread.entities} {unread.entity}{size} were never read",
+        advice=f"On the statement, .options(load_only(...)): {kept}",
+        severity="info",
+        site=unread.statement.site,
+        fingerprint=unread.statement.fingerprint,
+        summary=unread.statement.summary,
+        evidence={
+            "statement": unread.statement.shape.text,
+            "entity": unread.entity,
+            "columns": list(unread.columns),
+            "entities": unread.entities,
+            "bytes": unread.size,
+        },
+    )
