@@ -27,6 +27,7 @@ lint: $(READY) ## style, types, layers, version
 
 bench: $(READY) ## what profiling costs, against the same application without it
 	@$(RUN) -m benchmarks
+	@$(RUN) -m benchmarks.explain
 
 test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick takes two rows
 	@$(RUN) -m scripts.matrix $(MATRIX)

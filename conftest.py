@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import psycopg
 import pytest
@@ -29,15 +29,27 @@ def postgres_server() -> Iterator[Server]:
         give_up(f"No database to test against: {error}")
 
 
+@pytest.fixture(scope="session")
+def new_database(postgres_server: Server) -> Callable[[], AbstractContextManager[str]]:
+    """Make an empty database, give SQLAlchemy's asyncpg URL of it, and drop it afterwards."""
+
+    @contextmanager
+    def database() -> Iterator[str]:
+        name = f"querytoll_test_{os.getpid()}_{next(_numbers)}"
+        _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            yield postgres_server.url(name)
+        finally:
+            _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+    return database
+
+
 @pytest.fixture(scope="module")
-def postgres_url(postgres_server: Server) -> Iterator[str]:
+def postgres_url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """SQLAlchemy's asyncpg URL of a database that is empty and the module's own."""
-    name = f"querytoll_test_{os.getpid()}_{next(_numbers)}"
-    _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
-    try:
-        yield postgres_server.url(name)
-    finally:
-        _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

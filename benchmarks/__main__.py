@@ -19,7 +19,8 @@ from benchmarks.worker import Task
 from scripts.postgres import ServerError
 
 SECTIONS: Final = ("instructions", "times", "memory", "judge")
-_QUICK: Final = (contestants.BARE, contestants.PROFILED, targets.DISABLED)
+_ALL: Final = "all"
+_QUICK: Final = (contestants.PROFILED, contestants.DISABLED)
 _MEMORY_CELL: Final = Cell("orm", 3)
 _PACKAGES: Final = ("sqlalchemy", "fastapi", "starlette", "asyncpg", "aiosqlite")
 
@@ -30,6 +31,7 @@ class Effort:
 
     Args:
         workloads: of the application.
+        databases: of times.
         rounds: of times.
         seconds: of times, per kind of request and round.
         seeds: processes per contestant, of instructions.
@@ -39,16 +41,19 @@ class Effort:
     """
 
     workloads: tuple[str, ...] = WORKLOADS
+    databases: tuple[str, ...] = DATABASES
     rounds: int = 7
-    seconds: float = 0.4
-    seeds: int = 3
-    statements: int = 1_000
+    seconds: float = 0.2
+    seeds: int = 2
+    statements: int = 400
     requests: int = 20_000
     repetitions: int = 15
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(("orm",), rounds=2, seconds=0.1, seeds=1, statements=150, requests=2_000, repetitions=3)
+QUICK: Final = Effort(
+    ("orm",), (POSTGRES,), rounds=2, seconds=0.05, seeds=1, statements=100, requests=1_000, repetitions=3
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,15 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("contestants", nargs="*", help=f"of {', '.join(contestants.names())}; default: all")
+    parser.add_argument(
+        "contestants",
+        nargs="*",
+        help=f"of {', '.join(contestants.names())}, or all; default: {', '.join(contestants.USUAL)}",
+    )
     parser.add_argument("--quick", action="store_true", help="in less than a minute, for CI; coarse")
     parser.add_argument("--instructions", action="store_true", help="count instructions only; needs valgrind")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="default: all that can be measured here")
-    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=list(DATABASES), help="of the times")
+    parser.add_argument("--databases", nargs="+", choices=DATABASES, help="of the times; default: all")
     parser.add_argument("--postgres", metavar="URL", help="a PostgreSQL that runs already, as SQLAlchemy's asyncpg URL")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed that noise cannot miss")
     options = parser.parse_args(argv)
-    unknown = set(options.contestants) - set(contestants.names())
+    unknown = set(options.contestants) - {*contestants.names(), _ALL}
     if unknown:
         parser.error(f"no contestant {', '.join(sorted(unknown))}; there are {', '.join(contestants.names())}")
     options.sections = ["instructions"] if options.instructions else options.sections or list(SECTIONS)
@@ -89,7 +98,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _contestants(asked: Sequence[str], quick: bool) -> list[str]:
     found = []
-    for name in asked or (_QUICK if quick else contestants.names()):
+    for name in contestants.names() if _ALL in asked else asked or (_QUICK if quick else contestants.USUAL):
         why = contestants.absent(name)
         if why is None:
             found.append(name)
@@ -112,7 +121,7 @@ def _instructions(names: Sequence[str], effort: Effort, options: argparse.Namesp
 
 def _times(names: Sequence[str], effort: Effort, options: argparse.Namespace) -> list[Verdict]:
     verdicts: list[Verdict] = []
-    for database in options.databases:
+    for database in options.databases or effort.databases:
         try:
             with started(database, options.postgres) as url:
                 task = Task("times", "", url, _texts(effort), seconds=effort.seconds)

@@ -82,7 +82,7 @@ def _row(name: str, found: Costs, workload: str, counts: Iterable[int], unit: Un
     split = slope(found, workload)
     ten = found.get(Cell(workload, 10))
     return [
-        f"+ {name}",
+        f"+ {name}" if name != BARE else "+ nothing (noise)",
         *(unit.show(found[Cell(workload, count)].added, added=True) for count in counts),
         *((unit.show(part, added=True) for part in split) if split else ("", "")),
         f"{ten.ratio:.3f}" if ten else "",

@@ -52,7 +52,7 @@ def times(names: Sequence[str], task: Task, rounds: int, tell: Tell) -> dict[str
     """CPU and wall seconds, from rounds in which every contestant has its turn, forwards and backwards.
 
     Returns:
-        CPU and wall costs by contestant; medians over the rounds, compared within each round.
+        CPU and wall costs by contestant, the bare application excepted: medians over the rounds, compared within each.
     """
     turns = list(dict.fromkeys((BARE, *names)))
     results: dict[str, list[dict[str, Times]]] = {name: [] for name in turns}
@@ -66,7 +66,7 @@ def times(names: Sequence[str], task: Task, rounds: int, tell: Tell) -> dict[str
             _costs(task, results, name, lambda taken: taken.cpu),
             _costs(task, results, name, lambda taken: taken.wall),
         )
-        for name in names
+        for name in turns[1:]
     }
 
 

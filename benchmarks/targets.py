@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from benchmarks.cells import Footprint
-from benchmarks.contestants import BARE, PROFILED
+from benchmarks.contestants import BARE, DISABLED, PROFILED
 from benchmarks.report import KILOBYTES, MILLISECONDS, PERCENT, THOUSANDS, Unit, Verdict
 from benchmarks.rounds import Costs, slope
 
-DISABLED: Final = "querytoll_disabled"
 STATEMENT_INSTRUCTIONS: Final = 15_000
 REQUEST_INSTRUCTIONS: Final = 100_000
 DISABLED_INSTRUCTIONS: Final = 1_000

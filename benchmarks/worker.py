@@ -88,7 +88,7 @@ async def measure_instructions(engine: AsyncEngine, task: Task) -> dict[str, int
     by two percent from process to process. Hence the bare application first and the contestant after it, in one.
     """
     counter = Counter()
-    requests = {text: max(8, task.statements // (Cell.parse(text).statements + 3)) for text in task.cells}
+    requests = {text: max(3, task.statements // (Cell.parse(text).statements + 3)) for text in task.cells}
     for label, name in (("bare", BARE), ("with", task.contestant)):
         client = Client(build(engine, load(name)))
         for text in task.cells:

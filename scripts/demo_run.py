@@ -21,6 +21,8 @@ from rich.text import Text
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from querytoll.explain.inquiry import inquire
+from querytoll.explain.render import render
 from scripts.postgres import CACHE, Server, ServerError, embedded
 from scripts.postmaster import die_with_parent
 from shop import migrate, seed, traffic
@@ -31,6 +33,10 @@ LOG = CACHE / "demo.log"
 ROWS = 200_000
 REQUESTS_PER_SECOND = 40.0
 LONGEST = 10 * 365 * 86_400.0
+SLOW_SEARCH = (
+    "SELECT id, name, price FROM products WHERE description ILIKE '%titanium%' ORDER BY price, id DESC LIMIT 20"
+)
+"""What the planted slow search sends."""
 
 
 class DemoError(Exception):
@@ -129,7 +135,9 @@ async def show(server: Server, console: Console, port: int, seconds: float) -> N
     finally:
         if findings.tallies:
             console.print(findings.table())
-    console.print("\n/metrics", *metrics, sep="\n", soft_wrap=True, markup=False)
+    console.print(f'\nquerytoll explain --analyze --verify "{SLOW_SEARCH}"\n', soft_wrap=True, markup=False)
+    console.print(await asyncio.to_thread(drawn, url), soft_wrap=True, markup=False)
+    console.print("/metrics", *metrics, sep="\n", soft_wrap=True, markup=False)
     answers = ", ".join(f"{count} x {status or 'no answer'}" for status, count in sorted(statuses.items()))
     console.print(f"\n{statuses.total()} requests: {answers}")
     if not findings.tallies:
@@ -149,6 +157,12 @@ async def prepare(server: Server, console: Console) -> str:
     await engine.dispose()
     console.print(f"{'Seeded' if made else 'Kept the'} {ROWS:,} rows")
     return url
+
+
+def drawn(url: str) -> str:
+    """The plan of the planted slow search, what is wrong in it, and the index, tried in a transaction rolled back."""
+    analysis = inquire(url, SLOW_SEARCH, analyze=True, verify=True).analysis
+    return render(analysis.plan, analysis.findings, 120)
 
 
 async def create_database(server: Server, name: str) -> None:

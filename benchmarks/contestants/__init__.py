@@ -19,6 +19,10 @@ BARE: Final = "bare"
 """The contestant that the others are compared with."""
 PROFILED: Final = "querytoll"
 """The contestant that has targets."""
+DISABLED: Final = "querytoll_disabled"
+"""The same switched off, which has a target too."""
+USUAL: Final = (BARE, PROFILED, DISABLED, "querytoll_capture_only", "cursor_listeners")
+"""Who takes part when nobody is named."""
 
 
 class UnknownContestant(LookupError):

@@ -144,7 +144,13 @@ def _watched(
     if window.reads is None:
         return (), ()
     kept = (entry for entry in entries if not shape(entry.sql).control)
-    return window.reads.facts(zip(kept, statements, strict=True), request.returned)
+    try:
+        return window.reads.facts(zip(kept, statements, strict=True), request.returned)
+    except Exception as fault:
+        window.capture.faults.caught("capture", fault)
+        return (), ()
+    finally:
+        window.reads.forget()
 
 
 def _not_database(entry: Entry, ended: float, stalls: list[Interval]) -> float:

@@ -170,7 +170,7 @@ def column_sizes(state: Any) -> list[tuple[str, int]]:
 
 
 def free_columns(mapper: Any) -> frozenset[str]:
-    """Return the columns that SQLAlchemy itself has no use for: keys, versions and discriminators are not among them."""
+    """Return the columns that SQLAlchemy itself has no use for: no keys, versions, discriminators."""
     if len(list(mapper.self_and_descendants)) > 1 or mapper.composites:
         return frozenset()
     used = {mapper.version_id_col, mapper.polymorphic_on, *mapper.primary_key}

@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 MAX_INSTANCES: Final = 20_000
 """Instances that a window watches; beyond, nothing is proven."""
 
-# What reads an object past its descriptors, or hands it to code that may.
+# What reads an object past its descriptors. Copies share the state or fire the event `pickle`, and need no mention.
 _PAST: Final = re.compile(
-    r"__dict__|\bvars\(|jsonable_encoder|loaded_value|get_attribute|get_history|\bpickle|"
-    r"\bdeepcopy|\bcopy\(|\basdict|\.attrgetter|\.dict\b(?!\()|\bvalues_callable"
+    r"__dict__|\bvars\(|\bjsonable_encoder\b|\bloaded_value\b|\bget_attribute\b|\bget_history\b|\)\.dict\b(?!\()"
 )
 
 
@@ -120,6 +119,12 @@ class Reads:
             return (), ()
         return tuple(self._unread_relations(known, returned)), tuple(self._unread_columns(known, returned))
 
+    def forget(self) -> None:
+        """Let go of what was noted."""
+        self.doubt()
+        for noted in (self._sent, self._seen, self._used, self._strangers):
+            noted.clear()
+
     def _unread_relations(self, known: dict[int, Statement], returned: Returned) -> Iterator[Loaded]:
         loads: dict[Any, list[tuple[Statement | None, bool]]] = {}
         for sent in [each for many in self._sent.values() for each in many]:
@@ -150,8 +155,11 @@ class Reads:
             and bool(parents.read)
             and not self._strangers & {base, prop.parent.base_mapper}
             and self._is_over(prop.parent.base_mapper, base)
-            and _is_plain((prop.parent.class_, prop.mapper.class_), returned, statements)
+            and _is_plain([each.class_ for each in (prop.parent, prop.mapper) if self._has(each)], returned, statements)
         )
+
+    def _has(self, mapper: Any) -> bool:
+        return mapper.base_mapper in self._seen
 
     def _is_over(self, *bases: Any) -> bool:
         """Tell whether all instances are gone: what lives on in a cache, or on the request, may be read later."""
@@ -177,6 +185,7 @@ class Reads:
 
 _origins: Final[WeakKeyDictionary[Any, tuple[tuple[Reads, tuple[Any, ...]], ...]]] = WeakKeyDictionary()
 _watched: Final[WeakSet[Any]] = WeakSet()
+_PLAIN: Final[Any] = InstrumentedAttribute
 
 
 class Watched(InstrumentedAttribute[Any]):
@@ -214,7 +223,7 @@ def detach() -> None:
     for manager in list(_watched):
         for attribute in orm.attributes(manager):
             if type(attribute) is Watched:
-                attribute.__class__ = InstrumentedAttribute
+                attribute.__class__ = _PLAIN
     _watched.clear()
 
 
@@ -225,25 +234,33 @@ def _open() -> list[Any]:
 
 def _note(instance: Any, attribute: Any) -> None:
     """Tell the windows that loaded the instance, from whatever thread; and those that are open here."""
-    mapper = attribute.parent
-    origins = _origins.get(orm.state_of(instance))
-    for reads, through in origins or ():
-        reads.read(mapper, attribute.key, through)
-    known = {id(reads) for reads, _ in origins or ()}
-    for window in _open():
-        if id(window.reads) not in known:
-            window.reads.read(mapper, attribute.key, None)
+    try:
+        origins = _origins.get(orm.state_of(instance), ())
+        for reads, through in origins:
+            reads.read(attribute.parent, attribute.key, through)
+        known = {id(reads) for reads, _ in origins}
+        for window in _open():
+            if id(window.reads) not in known:
+                window.reads.read(attribute.parent, attribute.key, None)
+    except Exception as fault:
+        for window in _open():
+            window.reads.doubt()
+            window.capture.faults.caught("capture", fault)
 
 
 def _on_sent(_: Any, __: Any, statement: str, ___: Any, context: Any, ____: Any) -> None:
-    loads = orm.loads(context)
-    for window in _open() if loads is not None else ():
+    windows = _open()
+    loads = orm.loads(context) if windows else None
+    if loads is None:
+        return
+    compile_state, relations = loads
+    for window in windows:
         try:
             entry = window.entries[-1] if window.entries else None
             if entry is None or entry.sql is not statement:
                 window.reads.doubt()  # dropped, of an engine that is not seen, or another thread's came between
             else:
-                window.reads.sent(entry, *loads)
+                window.reads.sent(entry, compile_state, relations)
         except Exception as fault:
             window.reads.doubt()
             window.capture.faults.caught("capture", fault)
@@ -284,7 +301,7 @@ _LISTENERS: Final[tuple[tuple[Any, str, Any, dict[str, bool]], ...]] = (
 def _watch(manager: Any) -> None:
     if manager not in _watched:
         for attribute in orm.attributes(manager):
-            if type(attribute) is InstrumentedAttribute:
+            if type(attribute) is _PLAIN:
                 attribute.__class__ = Watched
         _watched.add(manager)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Final
 from weakref import WeakKeyDictionary, ref
@@ -50,9 +51,13 @@ class StallSampler:
 
     def since(self, moment: float) -> list[Interval]:
         """Return the stalls that ended after the moment, oldest first."""
-        if not self._stalls or self._stalls[-1][1] <= moment:
-            return []
-        return [stall for stall in self._stalls if stall[1] > moment]
+        recent: list[Interval] = []
+        for stall in reversed(self._stalls):
+            if stall[1] <= moment:
+                break
+            recent.append(stall)
+        recent.reverse()
+        return recent
 
     def _wait(self) -> None:
         loop = self._loop()
@@ -89,6 +94,16 @@ class StallSamplers:
         return sampler
 
 
-def overlap(start: float, end: float, stalls: list[Interval]) -> float:
-    """Return the seconds of start..end that lie in stalls."""
-    return sum(max(0.0, min(end, until) - max(start, since)) for since, until in stalls)
+def overlap(start: float, end: float, stalls: Sequence[Interval]) -> float:
+    """Return the seconds of start..end that lie in stalls, which are in order of time."""
+    total = 0.0
+    for place in range(bisect_right(stalls, start, key=_end), len(stalls)):
+        since, until = stalls[place]
+        if since >= end:
+            break
+        total += min(end, until) - max(start, since)
+    return total
+
+
+def _end(stall: Interval) -> float:
+    return stall[1]

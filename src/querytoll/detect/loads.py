@@ -68,10 +68,9 @@ def _is_proven(index: Index) -> bool:
 
 
 def _unused(load: Loaded) -> Finding:
-    owner = "its own statement" if not load.joined else "a join"
     advice = (
-        f"The mapping loads it always: .options(lazyload({load.relation})) or noload() on this statement, or lazy='select' "
-        "in relationship()."
+        f"Its mapping loads it always: .options(lazyload({load.relation})) or noload() on this statement, "
+        "or lazy='select' in relationship()."
         if load.mapped
         else f"Take the option that loads {load.relation} off the statement; lazyload() or noload() keep it off."
     )
@@ -88,7 +87,7 @@ def _unused(load: Loaded) -> Finding:
         evidence={
             "statement": load.statement.shape.text,
             "relation": load.relation,
-            "loaded_by": owner,
+            "joined": load.joined,
             "entities": load.entities,
         },
     )
@@ -96,10 +95,11 @@ def _unused(load: Loaded) -> Finding:
 
 def _over_fetched(unread: Unread) -> Finding:
     kept = f"load_only() the columns that are read, or defer() these: {', '.join(unread.columns[:8])}."
+    many = f"{unread.entities} {unread.entity}"
     size = f", {unread.size / 1000:.0f} kB of text," if unread.size >= 1000 else ""
     return Finding(
         rule="over-fetch",
-        title=f"{len(unread.columns)} of {unread.loaded} columns of {unread.entities} {unread.entity}{size} were never read",
+        title=f"{len(unread.columns)} of {unread.loaded} columns of {many}{size} were never read",
         advice=f"On the statement, .options(load_only(...)): {kept}",
         severity="info",
         site=unread.statement.site,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from querytoll.capture.stalls import overlap
 from querytoll.model import Checkout, Finding, Statement, Trace, Transaction
 
 
@@ -156,8 +157,7 @@ def _waiting(trace: Trace, pause: _Pause) -> _Pause:
 
 def _blocked(trace: Trace, start: float, seconds: float) -> float:
     """Return the seconds after a moment in which the event loop was blocked."""
-    end = start + seconds
-    return sum(max(0.0, min(end, until) - max(start, since)) for since, until in trace.stalls)
+    return overlap(start, start + seconds, trace.stalls)
 
 
 def _idle(trace: Trace, transaction: Transaction, pause: _Pause) -> Finding:
