@@ -124,7 +124,7 @@ def loads(context: Any) -> tuple[Any, tuple[tuple[Any, bool], ...]] | None:
     (`contains_eager`) is not among them. None for anything but an ORM query.
     """
     state = getattr(context.compiled, "compile_state", None)
-    if "_sa_orm_load_options" not in context.execution_options or not hasattr(state, "current_path"):
+    if not hasattr(state, "current_path"):
         return None
     relations = [(path[-1], True) for name, path in _eager_paths(state) if name == "eager_row_processor"]
     what = subject(context)

@@ -6,12 +6,17 @@ references only, so that sessions forget and load them as they would without us.
 
 from __future__ import annotations
 
+import ast
 import linecache
+import os
 import re
 import sys
+import sysconfig
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import resolve_name
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -186,6 +191,9 @@ class Reads:
 _origins: Final[WeakKeyDictionary[Any, tuple[tuple[Reads, tuple[Any, ...]], ...]]] = WeakKeyDictionary()
 _watched: Final[WeakSet[Any]] = WeakSet()
 _PLAIN: Final[Any] = InstrumentedAttribute
+_OWN: Final = str(Path(__file__).parents[1]) + os.sep
+_INSTALLED: Final = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), _OWN)
+"""Code whose imports do not read the application's objects on their own account."""
 
 
 class Watched(InstrumentedAttribute[Any]):
@@ -270,6 +278,9 @@ def _on_load(state: Any, context: Any) -> None:
     windows = _open()
     if not windows:
         return
+    if context is None:  # merged without a query
+        _on_doubt(state)
+        return
     origins = []
     for window in windows:
         try:
@@ -313,7 +324,7 @@ def _is_plain(classes: Iterable[Any], returned: Returned, statements: Iterable[S
         if not orm.is_watched(each, Watched) or "__getattribute__" in _own_names(each):
             return False
         files.update(_files(each))
-    return all(_reads_by_attribute(file) for file in files)
+    return all(_reads_by_attribute(file) for file in _code_at_hand(files))
 
 
 def _own_names(each: Any) -> Collection[str]:
@@ -324,6 +335,38 @@ def _files(each: Any) -> Iterator[str]:
     for owner in each.__mro__[:-1]:
         if owner.__module__.partition(".")[0] not in ("sqlalchemy", "typing", "builtins"):
             yield getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
+
+
+def _code_at_hand(files: Iterable[str]) -> set[str]:
+    """Return the files, and the application's that they import, at whatever depth."""
+    pending, known = set(files), set[str]()
+    while pending:
+        file = pending.pop()
+        known.add(file)
+        pending |= _imports(file) - known
+    return known
+
+
+@lru_cache(maxsize=1_000)
+def _imports(file: str) -> frozenset[str]:
+    package = next((each.__package__ for each in _modules() if getattr(each, "__file__", None) == file), None)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in names)
+    return frozenset(each for each in files if each is not None and _is_application(each))
+
+
+def _modules() -> list[Any]:
+    return list(sys.modules.values())
+
+
+def _is_application(file: str) -> bool:
+    return not file.startswith(_INSTALLED) and f"{os.sep}site-packages{os.sep}" not in file
 
 
 @lru_cache(maxsize=1_000)

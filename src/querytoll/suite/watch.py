@@ -152,6 +152,12 @@ class Watch:
         self._window = None
         everywhere.remove(window)
         window.close()
+        try:
+            self._keep(window, test)
+        except Exception as fault:
+            self.faults.caught("capture", fault)
+
+    def _keep(self, window: Window, test: Test) -> None:
         own = copy.copy(window)
         own.entries = [entry for entry in window.entries if entry.window not in self._requested]
         own.holds = [hold for hold in window.holds if hold.holder is window]
