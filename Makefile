@@ -27,6 +27,7 @@ lint: $(READY) ## style, types, layers, version
 
 bench: $(READY) ## what profiling costs, against the same application without it
 	@$(RUN) -m benchmarks
+	@PYTHONPATH=examples/shop $(RUN) -m benchmarks.suite
 	@$(RUN) -m benchmarks.explain
 
 test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick takes two rows

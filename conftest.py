@@ -57,7 +57,7 @@ def debian_server() -> Iterator[Server]:
     """Debian's own PostgreSQL 15 on data of its own; skips where it is not installed."""
     if not servers.DEBIAN.exists():
         pytest.skip(f"{servers.DEBIAN} is not installed: apt-get install postgresql-15")
-    with servers.debian() as server:
+    with servers.debian(shared_preload_libraries="pg_stat_statements") as server:
         yield server
 
 

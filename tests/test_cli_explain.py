@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from querytoll.cli.app import app
 from querytoll.fingerprint import shape
+from scripts.postgres import Server
 from tests.explain.sampling import fill
 from tests.explain.servers import execute
 
@@ -80,11 +81,27 @@ def test_placeholders_are_planned_without_values(url: str) -> None:
     assert run("SELECT * FROM events WHERE kind = $1", "--url", url, "--analyze").exit_code == 3
 
 
-def test_a_fingerprint_is_looked_up(url: str) -> None:
-    """Without pg_stat_statements the command says what to do."""
+def test_a_fingerprint_without_statistics_says_what_to_do(url: str) -> None:
+    """pg_stat_statements is not everywhere."""
     result = run(shape(SLOW).fingerprint, "--url", url)
     assert result.exit_code == 2
     assert "pg_stat_statements" in result.output
+
+
+def test_a_fingerprint_is_looked_up(debian_server: Server) -> None:
+    """The statement of a finding's fingerprint is found where pg_stat_statements has seen it."""
+    server = debian_server.url(driver=None)
+    execute(server, "DROP DATABASE IF EXISTS looked_up", "CREATE DATABASE looked_up")
+    found = debian_server.url("looked_up", driver=None)
+    try:
+        fill(found)
+        execute(found, "CREATE EXTENSION pg_stat_statements", SLOW)
+        result = run(shape(SLOW).fingerprint, "--url", found)
+        assert result.exit_code == 1, result.output
+        assert "Seq Scan on events" in result.output
+        assert "no statement of the fingerprint" in run("0123456789abcdef", "--url", found).output
+    finally:
+        execute(server, "DROP DATABASE looked_up WITH (FORCE)")
 
 
 @pytest.mark.parametrize(

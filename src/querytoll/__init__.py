@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from querytoll.profiler import Profiler
     from querytoll.settings import Settings
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Detector",

@@ -228,16 +228,19 @@ async def test_a_commit_that_fails_has_rolled_back(database: Database, watch: Wa
 async def test_a_cancelled_request_leaves_a_clean_connection(database: Database, watch: Watching) -> None:
     """Pitfall 1: no transaction of a cancelled task is continued by the next one on its connection."""
     engine = database.engine(pool_size=1, max_overflow=0)
+    executed = asyncio.Event()
 
     async def cancelled() -> None:
         async with engine.begin() as connection:
             await connection.execute(ONE)
+            executed.set()
             await asyncio.sleep(30)
 
     with watch() as seen:
         for _ in range(3):
+            executed.clear()
             task = asyncio.create_task(cancelled())
-            await asyncio.sleep(0.03)
+            await executed.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -447,22 +447,24 @@ async def test_pitfall_1_a_statement_ended_by_the_server_keeps_its_time(database
 @pytest.mark.drivers("asyncpg", "psycopg-async")
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 async def test_pitfall_1_a_cancelled_statement_keeps_its_time(database: Database, watch: Watching, how: str) -> None:
-    """Both `task.cancel()` and `asyncio.timeout()`; the connection is back, the next one works."""
+    """Both `task.cancel()` and `asyncio.wait_for()`; the connection is back, the next one works."""
     engine = database.engine(pool_size=1, max_overflow=0)
     await run(engine, lambda c: c.execute(text("SELECT 0")))
+    started = asyncio.Event()
+    event.listen(sync_of(engine), "before_cursor_execute", lambda *args: started.set())
 
     async def sleep() -> None:
         async with engine.connect() as connection:
             await connection.execute(SLEEP, {"seconds": 30})
 
     with watch() as seen:
+        task = asyncio.create_task(sleep())
+        await started.wait()
         if how == "timeout":
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await sleep()
+                await asyncio.wait_for(task, 0.06)
         else:
-            task = asyncio.create_task(sleep())
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.06)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -122,10 +122,13 @@ async def test_a_failing_task_group_keeps_what_was_sent(engine: AsyncEngine, wat
         async with engine.connect() as connection:
             await connection.execute(text("SELECT pg_sleep(30) AS b"))
 
+    started = asyncio.Event()
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: started.set())
+
     async def both() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(long())
-            await asyncio.sleep(0.1)
+            await started.wait()
             group.create_task(fail())
 
     with watch() as seen, pytest.raises(BaseExceptionGroup):
@@ -329,17 +332,18 @@ async def test_a_task_that_outlives_its_request_is_reported_once_and_detached(
     engine: AsyncEngine, watch: Watching, outlived: Outlived
 ) -> None:
     """The request has what ran before its end; the rest is a trace of its own; a test around both sees all."""
-    ended = asyncio.Event()
+    asked_a, ended = asyncio.Event(), asyncio.Event()
 
     async def outlive() -> None:
         await ask(engine, "a")
+        asked_a.set()
         await ended.wait()
         await ask(engine, "b", "c")
 
     with watch() as test:
         with Watch(outlived.capture) as request:
             task = asyncio.create_task(outlive())
-            await asyncio.sleep(0.1)
+            await asked_a.wait()
             await ask(engine, "d")
         ended.set()
         await task
@@ -425,7 +429,7 @@ async def test_a_cancelled_outliving_task_is_reported(engine: AsyncEngine, outli
     with Watch(outlived.capture):
         task = asyncio.create_task(forever(engine))
         await asyncio.sleep(0)
-    await asyncio.sleep(0.1)
+    await until(lambda: len(window._outliving) == 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0)
@@ -441,14 +445,22 @@ async def test_a_task_that_runs_for_ever_is_reported_in_pieces(
     with Watch(outlived.capture):
         task = asyncio.create_task(forever(engine))
         await asyncio.sleep(0)
-    await asyncio.sleep(0.25)
+    await until(lambda: len(outlived.traces) >= 2)
     before = len(outlived.traces)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0)
-    assert 2 <= before < len(outlived.traces)
+    assert len(outlived.traces) == before + 1
     numbers = [name for trace in outlived.traces for name in asked(trace)]
     assert numbers == [f"n{n}" for n in range(len(numbers))]
+
+
+async def until(met: Callable[[], bool]) -> None:
+    for _ in range(2_000):
+        if met():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it never happened")
 
 
 async def forever(engine: AsyncEngine) -> None:

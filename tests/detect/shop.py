@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import lazyload, load_only
 
@@ -63,3 +63,8 @@ ORDERS_ONLY = select(Order).options(lazyload(Order.parcels), load_only(Order.id,
 
 async def load_all(session: AsyncSession, *options: Any) -> list[Order]:
     return list((await session.scalars(ORDERS_ONLY.options(*options))).unique())
+
+
+def sync(url: str) -> str:
+    """Return the URL for psycopg."""
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

@@ -29,9 +29,10 @@ from querytoll import Profiler, ProfilerMiddleware, Report, Settings, ignore
 from querytoll.capture import reads
 from querytoll.detect import default_detectors
 from querytoll.detect.loads import OverFetch, UnusedEagerLoad
-from tests.detect.loading import engine, nothing_leaks, sync, url  # noqa: F401
 from tests.detect.shelf import ORDERS, Customer, Item, Order, OrderContract, OrderDetail, OrderRead
-from tests.detect.shop import ORDERS_ONLY, Endpoint, Shop, found, load_all
+from tests.detect.shop import ORDERS_ONLY, Endpoint, Shop, found, load_all, sync
+
+pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 def _unused(*relations: str) -> list[tuple[str, str]]:
@@ -49,7 +50,7 @@ def _unused(*relations: str) -> list[tuple[str, str]]:
     ],
     ids=["selectin", "joined", "subquery", "selectin-one", "joined-one"],
 )
-async def test_a_relationship_that_nobody_reads_isfound(engine: AsyncEngine, option: Any, relation: str) -> None:
+async def test_a_relationship_that_nobody_reads_is_found(engine: AsyncEngine, option: Any, relation: str) -> None:
     """However it was loaded."""
     assert await found(engine, lambda session: load_all(session, option)) == _unused(relation)
 
@@ -66,7 +67,7 @@ async def test_the_finding_names_the_line_the_count_and_the_option(engine: Async
     assert finding.cost > 0
 
 
-async def test_a_relationship_that_is_eager_by_its_mapping_isfound(engine: AsyncEngine) -> None:
+async def test_a_relationship_that_is_eager_by_its_mapping_is_found(engine: AsyncEngine) -> None:
     """The advice is another one: there is no option to take off."""
 
     async def endpoint(session: AsyncSession) -> Any:
@@ -79,11 +80,10 @@ async def test_a_relationship_that_is_eager_by_its_mapping_isfound(engine: Async
     assert ".options(lazyload(Order.parcels))" in finding.advice
 
 
-async def test_of_nested_loads_the_outermost_isfound(engine: AsyncEngine) -> None:
+async def test_of_nested_loads_the_outermost_is_found(engine: AsyncEngine) -> None:
     """One cause, one finding: without items, nobody can read what they lead to."""
     option = selectinload(Order.items).joinedload(Item.order, innerjoin=True)
-    found = await found(engine, lambda session: load_all(session, option))
-    assert ("unused-eager-load", "Item.order") not in found
+    assert ("unused-eager-load", "Item.order") not in await found(engine, lambda session: load_all(session, option))
 
 
 async def test_sync_code_is_watched_too(url: str) -> None:
@@ -200,7 +200,7 @@ async def _keep(session: AsyncSession) -> Any:
         _keep,
     ],
 )
-async def test_where_it_may_be_of_use_nothing_isfound(engine: AsyncEngine, endpoint: Endpoint) -> None:
+async def test_where_it_may_be_of_use_nothing_is_found(engine: AsyncEngine, endpoint: Endpoint) -> None:
     """Read once, read elsewhere, or not to be known: silence."""
     try:
         assert await found(engine, endpoint) == []
@@ -213,12 +213,12 @@ async def test_what_the_response_model_reads_is_of_use(engine: AsyncEngine) -> N
     assert await found(engine, lambda session: load_all(session, selectinload(Order.items)), list[OrderDetail]) == []
 
 
-async def test_without_a_response_model_nothing_isfound(engine: AsyncEngine) -> None:
+async def test_without_a_response_model_nothing_is_found(engine: AsyncEngine) -> None:
     """FastAPI then reads objects in a way that leaves no trace."""
     assert await found(engine, lambda session: load_all(session, selectinload(Order.items)), None) == []
 
 
-async def test_of_a_request_that_failed_nothing_isfound(engine: AsyncEngine) -> None:
+async def test_of_a_request_that_failed_nothing_is_found(engine: AsyncEngine) -> None:
     """What it would have read is not known."""
 
     async def endpoint(session: AsyncSession) -> Any:
@@ -254,7 +254,7 @@ async def _plain(session: AsyncSession) -> Any:
     return list(await session.scalars(select(Order).options(lazyload(Order.parcels))))
 
 
-async def test_a_long_column_that_is_never_returned_isfound(engine: AsyncEngine) -> None:
+async def test_a_long_column_that_is_never_returned_is_found(engine: AsyncEngine) -> None:
     """With its name, its bytes and the option that leaves it out; keys are SQLAlchemy's own business."""
     shop = Shop(engine)
     shop.serve(_plain, list[OrderRead])

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import lazyload, selectinload
 
 from tests.detect import opaque
-from tests.detect.loading import engine, nothing_leaks, url  # noqa: F401
 from tests.detect.shelf import Order
 from tests.detect.shop import Endpoint, found, load_all
+
+pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 async def _relations(session: AsyncSession) -> Any:
@@ -24,6 +25,6 @@ async def _columns(session: AsyncSession) -> Any:
 
 
 @pytest.mark.parametrize("endpoint", [_relations, _columns])
-async def test_code_that_looks_into_objects_silences_the_rules(engine: AsyncEngine, endpoint: Endpoint) -> None:  # noqa: F811
+async def test_code_that_looks_into_objects_silences_the_rules(engine: AsyncEngine, endpoint: Endpoint) -> None:
     """A helper that the endpoint imports calls `vars()`: what it takes is not to be seen."""
     assert await found(engine, endpoint) == []

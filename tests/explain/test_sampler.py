@@ -415,6 +415,36 @@ async def test_auto_explain_saves_the_explain(filled: str, sink: Sink) -> None:
     assert sink.found("missing-index").evidence["not_analyzed"].startswith("the server sent")
 
 
+async def test_hypopg_verifies_the_index_where_it_is_installed(filled: str, sink: Sink) -> None:
+    """The finding says that the planner would use the index, and what it would save; no index was made."""
+    if execute(filled, "SELECT count(*) FROM pg_available_extensions WHERE name = 'hypopg'") == [(0,)]:
+        pytest.skip("HypoPG is not installed on this server")
+    execute(filled, "CREATE EXTENSION hypopg")
+    engine = async_engine(filled, "asyncpg")
+    profiler = Profiler(settings(), engines=[engine], sinks=[sink])
+    async with profiler.profile("x"), engine.connect() as connection:
+        await slow(connection)
+    await closed(profiler)
+    await engine.dispose()
+    execute(filled, "DROP EXTENSION hypopg")
+    finding = sink.found("missing-index")
+    assert finding.evidence["verified"] == "hypopg"
+    assert finding.evidence["cost_after"] < finding.evidence["cost_before"] / 2
+    assert "Verified with HypoPG" in finding.advice
+
+
+async def test_a_wrong_statement_is_not_tried_again(filled: str, sink: Sink) -> None:
+    """What EXPLAIN does not take is refused without asking, and counted."""
+    engine = async_engine(filled, "asyncpg")
+    profiler = Profiler(settings(), engines=[engine], sinks=[sink])
+    async with profiler.profile("x"), engine.connect() as connection:
+        await connection.execute(text("CREATE TABLE IF NOT EXISTS made AS SELECT * FROM events"))
+        await connection.rollback()
+    await closed(profiler)
+    await engine.dispose()
+    assert sink.outcomes == {"refused": 1}
+
+
 @pytest.fixture
 def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "LINGER_SECONDS", 0.05)

@@ -94,13 +94,13 @@ def _unused(load: Loaded) -> Finding:
 
 
 def _over_fetched(unread: Unread) -> Finding:
-    kept = f"load_only() the columns that are read, or defer() these: {', '.join(unread.columns[:8])}."
+    kept = f".options(load_only(...)) the columns that are read, or defer() these: {', '.join(unread.columns[:8])}."
     many = f"{unread.entities} {unread.entity}"
     size = f", {unread.size / 1000:.0f} kB of text," if unread.size >= 1000 else ""
     return Finding(
         rule="over-fetch",
         title=f"{len(unread.columns)} of {unread.loaded} columns of {many}{size} were never read",
-        advice=f"On the statement, .options(load_only(...)): {kept}",
+        advice=kept,
         severity="info",
         site=unread.statement.site,
         fingerprint=unread.statement.fingerprint,

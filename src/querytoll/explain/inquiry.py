@@ -22,7 +22,7 @@ from querytoll.errors import QuerytollError
 from querytoll.explain.document import Analysis, analyse, read_document
 from querytoll.explain.estimate import EXPLAIN, FORCE_GENERIC, Limits
 from querytoll.explain.judge import refusal
-from querytoll.explain.own import analyze_prefix, facts, looking, reading
+from querytoll.explain.own import READ_ONLY, analyze_prefix, facts, looking, reading
 from querytoll.explain.scan import scan
 from querytoll.fingerprint import shape
 
@@ -91,7 +91,7 @@ def _who(connection: Connection) -> tuple[int, str]:
 
 def _asked(url: str, work: Callable[[Connection], T]) -> T:
     try:
-        engine = create_engine(_address(url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = create_engine(_address(url), poolclass=NullPool, execution_options=READ_ONLY)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise InquiryError(f"the database URL cannot be used: {type(error).__name__}; {_HOW}") from None
     if engine.dialect.name != "postgresql":
@@ -192,10 +192,8 @@ def _explainable(connection: Connection, statement: str, generic: bool) -> Itera
     count = max(int(match[1]) for match in _PLACEHOLDER.finditer(statement))
     connection.exec_driver_sql(f"PREPARE {_PREPARED} AS {statement}")
     connection.exec_driver_sql(FORCE_GENERIC)
-    try:
-        yield f"EXECUTE {_PREPARED}({', '.join(['NULL'] * count)})"
-    finally:
-        connection.exec_driver_sql(f"DEALLOCATE {_PREPARED}")
+    yield f"EXECUTE {_PREPARED}({', '.join(['NULL'] * count)})"
+    connection.exec_driver_sql(f"DEALLOCATE {_PREPARED}")
 
 
 def _verified(connection: Connection, analysis: Analysis, statement: str, generic: bool) -> Analysis:
@@ -207,12 +205,10 @@ def _verified(connection: Connection, analysis: Analysis, statement: str, generi
         with reading(connection, LIMITS, None):
             verdict = verify_hypothetically(connection, suggestion, statement)
         if verdict.method == "none":
-            connection.exec_driver_sql("BEGIN")
-            try:
-                connection.execute(text("SELECT pg_catalog.set_config('lock_timeout', '2s', true)"))
-                verdict = verify_by_index(connection, suggestion, statement)
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
+            with connection.engine.connect().execution_options(postgresql_readonly=False) as writing:
+                writing.execute(text("SELECT pg_catalog.set_config('lock_timeout', '2s', true)"))
+                verdict = verify_by_index(writing, suggestion, statement)
+                writing.rollback()
         verdicts[suggestion.public] = verdict
     findings = tuple(
         verified(finding, verdicts[index])

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import NullPool
 
 from querytoll.capture import disown
+from querytoll.errors import QuerytollError
 from querytoll.explain.catalog import Catalog, catalog_of
 from querytoll.explain.document import read_document
 from querytoll.explain.estimate import EXPLAIN, Context, Estimate, Limits
@@ -19,13 +20,18 @@ from querytoll.explain.plan import plan_from, walk
 from querytoll.explain.redact import STRUCTURAL
 from querytoll.explain.scan import scan
 
-BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+READ_ONLY: Final = {"isolation_level": "READ COMMITTED", "postgresql_readonly": True}
+"""`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY`, sent as the driver does: in one message, as PgBouncer needs it."""
 SET: Final = "SELECT pg_catalog.set_config(:name, :value, true)"
-USER: Final = "SELECT session_user::text"
+SELF: Final = "SELECT session_user::text, pg_catalog.current_setting('transaction_read_only')"
 LONG_SECONDS: Final = 1.0
 """From here on the clock is not read at every row: it would be a part of the time itself."""
 _SHORTEST_SECONDS: Final = 0.25
 _SERIALIZE_VERSION: Final = 17
+
+
+class NotReadOnlyError(QuerytollError, RuntimeError):
+    """A driver or a pooler does not make transactions read-only."""
 
 
 def own_engine(engine: Engine) -> Engine:
@@ -34,7 +40,7 @@ def own_engine(engine: Engine) -> Engine:
     It shares the application's way to make a connection, with passwords from `do_connect` events, TLS and arguments,
     and what its own `connect` listeners set up. Nothing of its pool.
     """
-    own = create_engine(engine.url, creator=engine.pool._creator, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    own = create_engine(engine.url, creator=engine.pool._creator, poolclass=NullPool, execution_options=READ_ONLY)
     for listener in getattr(engine.pool.dispatch.connect, "listeners", ()):
         if not str(getattr(listener, "__module__", "")).startswith(("sqlalchemy.", "querytoll.")):
             event.listen(own.pool, "connect", listener)
@@ -141,9 +147,11 @@ def analyze_prefix(connection: Connection, seconds: float) -> str:
 @contextmanager
 def reading(connection: Connection, limits: Limits, context: Context | None) -> Iterator[str]:
     """A read-only transaction with timeouts and the context of another; it is always rolled back. Gives the user."""
-    connection.exec_driver_sql(BEGIN)
+    transaction = connection.begin()
     try:
-        user = str(connection.exec_driver_sql(USER).scalar_one())
+        user, only = connection.exec_driver_sql(SELF).one()
+        if only != "on":
+            raise NotReadOnlyError("the transaction is not read-only: nothing is explained in it")
         _limit(connection, limits)
         if context is not None and context.user == user:
             settings = {"search_path": context.search_path, **context.settings}
@@ -154,8 +162,7 @@ def reading(connection: Connection, limits: Limits, context: Context | None) -> 
                     connection.execute(text(SET), {"name": name, "value": value})
         yield user
     finally:
-        if not connection.invalidated:
-            connection.exec_driver_sql("ROLLBACK")
+        transaction.rollback()
 
 
 def _limit(connection: Connection, limits: Limits) -> None:

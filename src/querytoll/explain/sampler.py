@@ -216,6 +216,7 @@ class Sampler:
     def _failed(self, what: Shape, error: Exception, dialect: Any) -> Outcome:
         """Learn from an EXPLAIN that failed: whether to try it again, and whose fault it was."""
         code = code_of(error)
+        _log.debug("EXPLAIN of %s failed: %s", what.summary, code)
         if code in TIMEOUTS:
             return "timeout"
         drivers = isinstance(error, dialect.loaded_dbapi.Error | OSError) or type(error).__module__.startswith(
@@ -428,4 +429,5 @@ def _annotated(finding: Finding, wanted: Wanted, examined: Examined) -> Finding:
 
 def _outcome(fault: Exception | None) -> Outcome:
     origin = getattr(fault, "orig", None) or fault
+    _log.debug("EXPLAIN on a connection of its own failed: %s", code_of(origin) if origin is not None else "lost")
     return "timeout" if origin is not None and code_of(origin) in TIMEOUTS else "error"

@@ -30,24 +30,31 @@ def summary(verdict: Verdict, width: int = 80, height: int = HEIGHT) -> list[Lin
     lines = [Line(_sums(results)), *_top(results.routes.values(), width)]
     lines += _bounded(list(_changes(verdict)), max(4, height - len(lines) - 8), "more differences to the lock")
     lines += _stale(verdict.stale)
-    blocks = [*(_new(found, verdict, width) for found in verdict.new), *(_known(each, width) for each in verdict.known)]
-    if blocks:
+    found = (*verdict.new, *verdict.known)
+    if found:
         lines.append(Line(_counts(verdict), "bad" if verdict.new and verdict.strict else "title"))
+        lines += _findings(found, verdict, width, height - len(lines))
     elif results.requests or results.tests:
         lines.append(Line("no findings", "good"))
-    for number, block in enumerate(blocks):
-        rest = len(blocks) - number
-        if len(lines) + len(block) + (rest > 1) > height:
-            lines.append(Line(f"  and {rest} more: --querytoll-results FILE has them all, querytoll check shows them"))
-            break
-        lines += block
     return [Line(line.text[:width], line.style) for line in lines]
 
 
-def findings(found: Iterable[Found], width: int) -> Iterator[Line]:
-    """Return everything about findings."""
+def _findings(found: tuple[Found, ...], verdict: Verdict, width: int, height: int) -> Iterator[Line]:
+    """One line for each finding, and for the first new ones everything, as far as there is room."""
+    if len(found) > height:
+        yield from (_brief(one, width) for one in found[: height - 1])
+        rest = len(found) - height + 1
+        yield Line(f"  and {rest} more: --querytoll-results FILE has them all, querytoll check shows them")
+        return
+    spare = height - len(found)
     for one in found:
-        yield from _detailed(one, width)
+        lines = list(_detailed(one, width)) if verdict.strict and one in verdict.new else []
+        if lines and len(lines) - 1 <= spare:
+            spare -= len(lines) - 1
+            yield from lines
+        else:
+            spare = 0 if lines else spare
+            yield _brief(one, width)
 
 
 def _sums(results: Results) -> str:
@@ -101,13 +108,8 @@ def _counts(verdict: Verdict) -> str:
     return f"{_plural(new, 'new finding')}, {known} known" if new else f"{_plural(known, 'known finding')}, none new"
 
 
-def _new(found: Found, verdict: Verdict, width: int) -> list[Line]:
-    return list(_detailed(found, width)) if verdict.strict else _known(found, width)
-
-
-def _known(found: Found, width: int) -> list[Line]:
-    where = found.place or found.routes[0]
-    return [Line(_cut(f"  {found.rule}  {where}  {found.title}", width))]
+def _brief(found: Found, width: int) -> Line:
+    return Line(_cut(f"  {found.rule}  {found.place or found.routes[0]}  {found.title}", width))
 
 
 def _detailed(found: Found, width: int) -> Iterator[Line]:

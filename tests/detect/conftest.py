@@ -6,17 +6,18 @@ from collections.abc import AsyncIterator, Iterator
 from inspect import getattr_static
 
 import pytest
-from sqlalchemy import create_engine, event, make_url
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import InstrumentedAttribute
 
 from querytoll.capture import attach, detach, listeners, reads
 from tests.detect.shelf import Order, create
+from tests.detect.shop import sync
 
 
-@pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
+@pytest.fixture
+def unwatched() -> Iterator[None]:
     """Listeners and descriptors are as before."""
     listened = event.contains(Engine, "do_execute", listeners.do_execute)
     yield
@@ -40,7 +41,3 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     made = create_async_engine(url)
     yield made
     await made.dispose()
-
-
-def sync(url: str) -> str:
-    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
