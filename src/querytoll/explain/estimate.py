@@ -22,10 +22,9 @@ OPEN_OUTSIDE: Final = f"BEGIN READ ONLY; {LIMITS}"
 CLOSE_OUTSIDE: Final = "ROLLBACK"
 CONTEXT: Final = (
     "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), session_user::text,"
-    " pg_catalog.txid_current_if_assigned() IS NOT NULL,"
-    " ARRAY(SELECT pg_catalog.current_setting(name, true) FROM pg_catalog.unnest({names}::text[])"
-    " WITH ORDINALITY AS wanted(name, place) ORDER BY place), {prepared}"
+    " pg_catalog.txid_current_if_assigned() IS NOT NULL, {settings}, {prepared}"
 )
+SETTING: Final = "pg_catalog.current_setting({name}, true)"
 PREPARED: Final = (
     "(SELECT 'EXECUTE ' || pg_catalog.quote_ident(name) || '(NULL'"
     " || pg_catalog.repeat(', NULL', pg_catalog.cardinality(parameter_types) - 1) || ')'"
@@ -142,12 +141,14 @@ async def _context(
     """The connection's context, and how to execute the statement by the generic plan that it has got."""
     mentioned = mentioned_settings(document)
     names = [*dict.fromkeys((*settings, *(mentioned or ())))]
+    asked = [SETTING.format(name=port.place(place)) for place in range(1, len(names) + 1)]
     counted = prepared is not None and port.version >= _COUNTING_VERSION
-    wanted = PREPARED.format(text=port.place(2)) if counted else "NULL"
-    query = CONTEXT.format(names=port.place(1), prepared=wanted)
-    ((path, role, user, wrote, values, execution),) = await port.rows(
-        query, (names, prepared) if counted else (names,), patience
+    query = CONTEXT.format(
+        settings=f"ARRAY[{', '.join(asked)}]" if asked else "ARRAY[]::text[]",
+        prepared=PREPARED.format(text=port.place(len(names) + 1)) if counted else "NULL",
     )
+    rows = await port.rows(query, (*names, *((prepared,) if counted else ())), patience)
+    ((path, role, user, wrote, values, execution),) = rows
     planner = planner_settings(document)
     context = Context(
         path, role, user, wrote, {**planner, **dict(zip(names, values, strict=True))}, mentioned is not None
