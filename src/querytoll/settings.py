@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     explain_retry_seconds: PositiveFloat = 86_400.0
     """A statement that cannot be explained is not tried again for so long."""
     explain_settings: tuple[str, ...] = ()
-    """Settings of the session that an EXPLAIN ANALYZE needs, besides those that the plan itself mentions: `app.tenant`."""
+    """Settings of the session that an EXPLAIN ANALYZE needs besides those the plan mentions: `app.tenant`."""
     max_plans: PositiveInt = 500
     """Fingerprints whose latest plans are remembered, to see them change."""
 
