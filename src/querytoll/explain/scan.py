@@ -31,6 +31,20 @@ _TOKEN: Final = re.compile(
 _DEPTH: Final = re.compile(r"/\*|\*/")
 
 
+class _Token(NamedTuple):
+    kind: str
+    text: str
+
+
+_NOTHING: Final = _Token("", "")
+_OPEN: Final = _Token("mark", "(")
+_CLOSE: Final = _Token("mark", ")")
+_DOT: Final = _Token("mark", ".")
+_END: Final = _Token("mark", ";")
+_AS: Final = _Token("word", "as")
+_TYPED: Final = (_Token("mark", "::"), _Token("word", "returning"))
+
+
 class Name(NamedTuple):
     """A name as it was written, folded to lower case where it was not quoted."""
 
@@ -75,11 +89,6 @@ class Scanned:
         return self.explainable and self.first in READING and not self.into and self.readable
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-
-
 @lru_cache(maxsize=256)
 def scan(text: str) -> Scanned:
     """Read the tokens of a statement, a view's definition or a deparsed expression."""
@@ -88,28 +97,28 @@ def scan(text: str) -> Scanned:
     dotted, words = set[str](), set[str]()
     casting = [False]
     for at, token in enumerate(tokens):
-        if token.text == "(":
-            casting.append(at > 0 and tokens[at - 1].text == "cast")
-        elif token.text == ")" and len(casting) > 1:
+        before = tokens[at - 1] if at else _NOTHING
+        if token == _OPEN:
+            casting.append(before == _Token("word", "cast"))
+        elif token == _CLOSE and len(casting) > 1:
             casting.pop()
         if token.kind != "word":
             continue
-        before = tokens[at - 1].text if at else ""
-        after = tokens[at + 1] if at + 1 < len(tokens) else _Token("", "")
+        after = tokens[at + 1] if at + 1 < len(tokens) else _NOTHING
         words.add(token.text)
-        schema = tokens[at - 2].text if before == "." and at > 1 and tokens[at - 2].kind == "word" else None
-        if before == ".":
+        schema = tokens[at - 2].text if before == _DOT and at > 1 and tokens[at - 2].kind == "word" else None
+        if before == _DOT:
             dotted.add(token.text)
-        if after.text == "(":
+        if after == _OPEN:
             called.add(Name(schema, token.text))
-        first = tokens[at - 3].text if schema is not None and at > 2 else before
-        if first in ("::", "returning") or (first == "as" and casting[-1]) or after.kind == "string":
+        first = tokens[at - 3] if schema is not None and at > 2 else before
+        if first in _TYPED or (first == _AS and casting[-1]) or after.kind == "string":
             casts.add(token.text)
-    words_only = [token.text for token in tokens if token.text != "("]
-    end = next((at for at, token in enumerate(tokens) if token.text == ";"), len(tokens))
+    words_only = [token.text for token in tokens if token != _OPEN]
+    end = next((at for at, token in enumerate(tokens) if token == _END), len(tokens))
     return Scanned(
         first=words_only[0] if words_only else "",
-        single=all(token.text == ";" for token in tokens[end:]),
+        single=all(token == _END for token in tokens[end:]),
         into="into" in words,
         readable=all(token.kind != "escaped" for token in tokens),
         called=frozenset(called),
