@@ -59,9 +59,8 @@ def judged(engine: Engine, own: Connection, statement: str, role: str = "NONE") 
     limits = Limits(1.0, 0.5)
     statement = statement.replace("%", "%%")  # as SQLAlchemy gives it to psycopg
     with engine.connect() as connection:
-        cursor = connection.connection.cursor()
         connection.exec_driver_sql(f"SET ROLE {role}")
-        port = port_of(cursor, engine.dialect)
+        port = port_of(connection.connection.dbapi_connection, engine.dialect)
         assert port is not None
         try:
             known: Estimate = run(port, estimate(port, statement, (), limits))

@@ -40,14 +40,14 @@ class Port(Protocol):
     async def abandon(self) -> None: ...
 
 
-def port_of(cursor: Any, dialect: Any) -> Port | None:
-    """Return the port of the connection behind one of SQLAlchemy's cursors; None for a driver that has none here."""
+def port_of(connection: Any, dialect: Any) -> Port | None:
+    """Return the port of a pooled connection's DBAPI connection; None for a driver that has none here."""
     if dialect.driver == "asyncpg":
-        return Asyncpg(cursor._adapt_connection)
+        return Asyncpg(connection)
     if dialect.driver.startswith("psycopg") and dialect.is_async:
-        return PsycopgAsync(cursor._adapt_connection)
+        return PsycopgAsync(connection)
     if dialect.driver in ("psycopg", "psycopg2"):
-        return Psycopg(cursor.connection)
+        return Psycopg(connection)
     return None
 
 

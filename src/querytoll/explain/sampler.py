@@ -183,7 +183,7 @@ class Sampler:
 
     def _estimated(self, slow: Slow, what: Shape, parameters: Any) -> Estimate | None:
         """Ask the statement's own connection, in the middle of the application's work."""
-        port = port_of(slow.cursor, slow.context.dialect)
+        port = port_of(slow.context._dbapi_connection.dbapi_connection, slow.context.dialect)
         if port is None:
             driver = slow.context.dialect.driver
             self._note(driver, "%s: no plans of slow statements, which are for asyncpg, psycopg and psycopg2")

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
+
+# Before CPython 3.11.5 a possessive group lost its place when an iteration failed half-way (gh-106052). Nothing here
+# depends on it for linear time: what repeats has no two ways to match.
+_POSSESSIVE_GROUPS: Final = sys.version_info >= (3, 11, 5)
+
+
+def _compile(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    return re.compile(pattern if _POSSESSIVE_GROUPS else re.sub(r"\)([*+?])\+", r")\1", pattern), flags)
+
 
 _SPACE: Final = r"[\x00-\x20]*+"
 _NAME: Final = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
@@ -32,7 +42,7 @@ _OPERATOR: Final = (
 
 def _master(string: str, quoted: str, comment: str) -> re.Pattern[str]:
     """Every repetition is possessive and every quote may end with the text: no input makes the pattern backtrack."""
-    return re.compile(
+    return _compile(
         rf"""{_SPACE}(?:
           (?P<word>{_NAME})(?!['&])
         | (?P<mark>[(),;\[\]]|\.(?![0-9]))
@@ -59,23 +69,23 @@ MYSQL: Final = _master(
     r"`[^`]*+(?:``[^`]*+)*+(?:`|\Z)",
     r"/\*|--[^\n]*+|\#[^\n]*+",
 )
-COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
-CONSTANT: Final = re.compile(rf"[01]{_SPACE}(!=|=){_SPACE}1(?![0-9A-Za-z_.])")
-UNIT: Final = re.compile(rf"{_SPACE}(?i:YEAR|MONTH|WEEK|DAY|HOUR|MINUTE|SECOND)(?![0-9A-Za-z_$])")
-AFTER_OPERATOR: Final = re.compile(rf"{_SPACE}(?:['\"$%(@0-9]|:(?!:)|\?(?![|&])|({_NAME}))")
-SIMPLE: Final = re.compile(r"[a-z_][a-z0-9_$]*+\Z")
-PAIR: Final = re.compile(r"\\.", re.DOTALL)
-RENDERED: Final = re.compile(r"'(?:%++[A-Za-z]?|null)'\Z")
+COMMENT_EDGE: Final = _compile(r"/\*|\*/")
+CONSTANT: Final = _compile(rf"[01]{_SPACE}(!=|=){_SPACE}1(?![0-9A-Za-z_.])")
+UNIT: Final = _compile(rf"{_SPACE}(?i:YEAR|MONTH|WEEK|DAY|HOUR|MINUTE|SECOND)(?![0-9A-Za-z_$])")
+AFTER_OPERATOR: Final = _compile(rf"{_SPACE}(?:['\"$%(@0-9]|:(?!:)|\?(?![|&])|({_NAME}))")
+SIMPLE: Final = _compile(r"[a-z_][a-z0-9_$]*+\Z")
+PAIR: Final = _compile(r"\\.", re.DOTALL)
+RENDERED: Final = _compile(r"'(?:%++[A-Za-z]?|null)'\Z")
 
 _LITERAL: Final = rf"(?:[+-]?{_NUMBER}|'[^'\\]*+(?:''[^'\\]*+)*+')"
 _LISTED: Final = rf"{_SPACE}(?:{_BIND}|\?[0-9]*+|{_LITERAL})(?:{_SPACE}{_CAST})*+{_SPACE}"
 _IN_ROW: Final = rf"{_SPACE}(?:{_BIND}|\?[0-9]*+|{_LITERAL}|(?i:NULL|TRUE|FALSE))(?:{_SPACE}{_CAST})*+{_SPACE}"
-ROW: Final = re.compile(rf"{_SPACE}\({_IN_ROW}(?:,{_IN_ROW})*+\)")
-ROWS: Final = re.compile(rf"(?:{_SPACE},{ROW.pattern})*+")
+ROW: Final = _compile(rf"{_SPACE}\({_IN_ROW}(?:,{_IN_ROW})*+\)")
+ROWS: Final = _compile(rf"(?:{_SPACE},{ROW.pattern})*+")
 LISTS: Final = {
-    "IN": re.compile(rf"{_SPACE}\({_LISTED}(?:,{_LISTED})*+\)"),
-    "ARRAY": re.compile(rf"{_SPACE}\[{_LISTED}(?:,{_LISTED})*+\]"),
+    "IN": _compile(rf"{_SPACE}\({_LISTED}(?:,{_LISTED})*+\)"),
+    "ARRAY": _compile(rf"{_SPACE}\[{_LISTED}(?:,{_LISTED})*+\]"),
 }
-VALUE: Final = re.compile(_IN_ROW)
-BOUND: Final = re.compile(rf"(?:[\x00-\x20(),\[\]]|(?:{_BIND}|\?[0-9]*+)(?:{_SPACE}{_CAST})*+|(?i:NULL|TRUE|FALSE))*+")
-COUNTED: Final = re.compile(rf"(?:{BOUND.pattern}[0-9]++{_SPACE}\))*+")
+VALUE: Final = _compile(_IN_ROW)
+BOUND: Final = _compile(rf"(?:[\x00-\x20(),\[\]]|(?:{_BIND}|\?[0-9]*+)(?:{_SPACE}{_CAST})*+|(?i:NULL|TRUE|FALSE))*+")
+COUNTED: Final = _compile(rf"(?:{BOUND.pattern}[0-9]++{_SPACE}\))*+")
