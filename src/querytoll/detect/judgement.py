@@ -47,7 +47,7 @@ def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Fi
             # Our own rules share the index; a detector of the application's takes the trace.
             find = getattr(detector, "find", None)
             found = list(detector(trace) if find is None else find(index))
-            if not all(isinstance(finding, Finding) for finding in found):
+            if found and not all(isinstance(finding, Finding) for finding in found):
                 raise TypeError(f"{detector!r} gave something else than findings")
             findings.extend(found if trace.endpoint is None else _located(trace.endpoint, found))
         except Exception as fault:
