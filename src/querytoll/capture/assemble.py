@@ -75,7 +75,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
                 known = spans[id(span)] = (len(spans), span)
             ordinal = known[0]
         stream = entry.stream
-        ended = entry.ended if stream is None else _end_of_stream(entry, window)
+        ended = _end(entry, window)
         name: str | None = None
         load: Load | None = None
         if entry.subject is not None:
@@ -167,9 +167,10 @@ def so_far(window: Window) -> tuple[int, float]:
     return count + window.dropped, _union(_busy(window.entries, window))
 
 
-def _end_of_stream(entry: Entry, window: Window) -> float:
-    """A result that nobody closed ends with its connection's stay, at the latest with the window."""
-    assert entry.stream is not None
+def _end(entry: Entry, window: Window) -> float:
+    """Return when a statement ended: a streamed one with its result, else its connection's stay, else the window."""
+    if entry.stream is None:
+        return entry.ended
     back = entry.hold.back if entry.hold is not None else None
     return entry.stream.ended or back or window.ended or entry.ended
 
@@ -178,7 +179,7 @@ def _busy(entries: Iterable[Entry], window: Window) -> list[tuple[float, float]]
     intervals = []
     spans: dict[int, Span] = {}
     for entry in entries:
-        intervals.append((entry.started, entry.ended if entry.stream is None else _end_of_stream(entry, window)))
+        intervals.append((entry.started, _end(entry, window)))
         if entry.span is not None:
             spans[id(entry.span)] = entry.span
     intervals.extend((span.ended - span.ending, span.ended) for span in spans.values() if span.ended is not None)
@@ -221,7 +222,7 @@ def _checkouts(holds: list[Hold], entries: list[Entry], window: Window) -> tuple
     for entry in entries:
         if entry.hold is not None:
             seen.setdefault(id(entry.hold), entry.hold)
-            end = entry.ended if entry.stream is None else _end_of_stream(entry, window)
+            end = _end(entry, window)
             busy.setdefault(id(entry.hold), []).append((entry.started, end))
     ordered = sorted(seen.items(), key=lambda item: item[1].got)
     return tuple(_checkout(hold, _union(busy[key]), window) for key, hold in ordered)

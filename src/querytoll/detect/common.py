@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal
 
-from querytoll.detect.index import Index
+from querytoll.detect.index import Index, started
 from querytoll.model import Site, Statement
 
 Path = tuple[int, ...]
@@ -49,13 +49,13 @@ def path(statement: Statement) -> Path:
 
 def overlap(group: Iterable[Statement]) -> bool:
     """Tell whether statements ran side by side (`gather`, threads)."""
-    ordered = sorted(group, key=_started)
+    ordered = sorted(group, key=started)
     return any(later.started < earlier.started + earlier.elapsed for earlier, later in pairwise(ordered))
 
 
 def gaps(group: Iterable[Statement]) -> list[float]:
     """Return the seconds between the end of each statement and the start of the next."""
-    ordered = sorted(group, key=_started)
+    ordered = sorted(group, key=started)
     return [later.started - earlier.started - earlier.elapsed for earlier, later in pairwise(ordered)]
 
 
@@ -121,7 +121,7 @@ def source(index: Index, group: list[Statement], needed: int) -> Statement | Non
         group: executions of one shape.
         needed: their distinct sets of values, each of which came from a row.
     """
-    first = min(group, key=_started)
+    first = min(group, key=started)
     unknown: Statement | None = None
     for statement in index.before(first.started, _MAX_LOOK_BACK):
         shape = statement.shape
@@ -132,7 +132,3 @@ def source(index: Index, group: list[Statement], needed: int) -> Statement | Non
         elif statement.rows >= needed:
             return statement
     return unknown
-
-
-def _started(statement: Statement) -> float:
-    return statement.started

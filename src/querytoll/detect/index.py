@@ -79,8 +79,8 @@ class Index:
     def before(self, moment: float, limit: int) -> Iterator[Statement]:
         """Yield the statements that started before a moment, the latest first."""
         if self._ordered is None:
-            self._ordered = sorted(self.trace.statements, key=_started)
-        end = bisect_left(self._ordered, moment, key=_started)
+            self._ordered = sorted(self.trace.statements, key=started)
+        end = bisect_left(self._ordered, moment, key=started)
         for place in range(end - 1, max(-1, end - 1 - limit), -1):
             yield self._ordered[place]
 
@@ -91,7 +91,8 @@ class Index:
             self.resets.append(place)
 
 
-def _started(statement: Statement) -> float:
+def started(statement: Statement) -> float:
+    """Order statements by their start."""
     return statement.started
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from querytoll.capture.stalls import overlap
+from querytoll.detect.common import ignores
 from querytoll.model import Checkout, Finding, Statement, Trace, Transaction
 
 
@@ -25,11 +26,7 @@ class IdleInTransaction:
             if transaction.elapsed < self.seconds:
                 continue
             pause = _longest_pause(trace, ordinal, transaction)
-            if (
-                pause is not None
-                and pause.seconds >= self.seconds
-                and not _ignored(pause.before, "idle-in-transaction")
-            ):
+            if pause is not None and pause.seconds >= self.seconds and not ignores(pause.before, "idle-in-transaction"):
                 yield _idle(trace, transaction, pause)
 
 
@@ -52,7 +49,7 @@ class LongTransaction:
             if transaction.elapsed - _blocked(trace, transaction.began, transaction.elapsed) < self.seconds:
                 continue
             pause = _longest_pause(trace, ordinal, transaction)
-            if pause is None or pause.seconds >= self.idle_seconds or _ignored(pause.before, "long-transaction"):
+            if pause is None or pause.seconds >= self.idle_seconds or ignores(pause.before, "long-transaction"):
                 continue
             yield Finding(
                 rule="long-transaction",
@@ -202,7 +199,3 @@ def _in_transactions(trace: Trace, checkout: Checkout) -> float:
         if span.engine == checkout.engine
     ]
     return max(0.0, sum(max(0.0, end - start) for start, end in spans) - checkout.busy)
-
-
-def _ignored(statement: Statement, rule: str) -> bool:
-    return any(entry.rule == rule for entry in statement.ignored)
