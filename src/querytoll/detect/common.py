@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 from typing import Final, Literal
 
-from querytoll.detect.index import Index, started
+from querytoll.detect.index import Group
 from querytoll.model import Site, Statement
 
-Path = tuple[int, ...]
 Role = Literal["key", "window"]
 """What a bind value does: picks rows (`=`, `IN`, `LIKE`), or moves a window over them (`<`, `LIMIT`, `OFFSET`)."""
 
@@ -29,7 +28,10 @@ _WINDOWS: Final = frozenset(("<", "<=", ">", ">=", "LIMIT", "OFFSET", "BETWEEN",
 
 def ignores(statement: Statement, rule: str) -> bool:
     """Tell whether the application asked not to hear of the rule here."""
-    return any(entry.rule == rule for entry in statement.ignored)
+    for entry in statement.ignored:  # noqa: SIM110 - a generator costs more than all that a statement is asked
+        if entry.rule == rule:
+            return True
+    return False
 
 
 def counts(statement: Statement) -> bool:
@@ -39,30 +41,37 @@ def counts(statement: Statement) -> bool:
 
 def loop(statement: Statement) -> Site | None:
     """Return the innermost application line that loops."""
-    return next((site for site in statement.stack if site.looping), None)
+    for site in statement.stack:
+        if site.looping:
+            return site
+    return None
 
 
-def path(statement: Statement) -> Path:
-    """Return the call path, recursion collapsed; a site is one object per instruction, and hashing that is cheap."""
-    return tuple(dict.fromkeys(map(id, statement.stack)))
-
-
-def overlap(group: Iterable[Statement]) -> bool:
+def overlap(group: Group) -> bool:
     """Tell whether statements ran side by side (`gather`, threads)."""
-    ordered = sorted(group, key=started)
-    return any(later.started < earlier.started + earlier.elapsed for earlier, later in pairwise(ordered))
+    end = -inf
+    for start, seconds in group.spans():
+        if start < end:
+            return True
+        end = start + seconds
+    return False
 
 
-def gaps(group: Iterable[Statement]) -> list[float]:
-    """Return the seconds between the end of each statement and the start of the next."""
-    ordered = sorted(group, key=started)
-    return [later.started - earlier.started - earlier.elapsed for earlier, later in pairwise(ordered)]
+def has_beat(group: Group, least: float, times: float) -> bool:
+    """Tell whether statements come at regular, long intervals, as of a clock.
 
-
-def saved(group: Iterable[Statement]) -> float:
-    """Return the seconds of all but the longest: one statement remains."""
-    seconds = [statement.elapsed for statement in group]
-    return sum(seconds) - max(seconds)
+    Args:
+        group: the statements.
+        least: seconds that each pause must have.
+        times: how much longer than the shortest pause the longest may be.
+    """
+    pauses: list[float] = []
+    for (earlier, seconds), (later, _) in pairwise(group.spans()):
+        pause = later - earlier - seconds
+        if pause < least:
+            return False
+        pauses.append(pause)
+    return bool(pauses) and max(pauses) <= times * min(pauses)
 
 
 def net_seconds(statement: Statement) -> float:
@@ -70,25 +79,24 @@ def net_seconds(statement: Statement) -> float:
     return statement.elapsed - statement.stall
 
 
-def moves_a_window(group: list[Statement]) -> bool:
+def moves_a_window(group: Group) -> bool:
     """Tell whether all that differs between executions is a range, a limit or an offset: pages, not rows of another."""
-    first = group[0]
+    first = group.first
     roles = roles_of(first.sql)
-    if not first.bind_digests or len(roles) != len(first.bind_digests):
+    if "window" not in roles or len(roles) != len(first.bind_digests):
         return False
+    digests = [statement.bind_digests for statement in group.statements()]
+    # Zipped, digests are as long as the shortest: values that an execution has not do not differ.
     moving = {
-        at
-        for statement in group[1:]
-        for at, (one, other) in enumerate(zip(first.bind_digests, statement.bind_digests, strict=False))
-        if one != other
+        at for each in digests for at, (one, other) in enumerate(zip(digests[0], each, strict=False)) if one != other
     }
-    return bool(moving) and all(roles[at] == "window" or _follows_a_window(group, roles, at) for at in moving)
+    return bool(moving) and all(roles[at] == "window" or _follows_a_window(digests, roles, at) for at in moving)
 
 
-def _follows_a_window(group: list[Statement], roles: tuple[Role, ...], at: int) -> bool:
+def _follows_a_window(digests: list[tuple[int, ...]], roles: tuple[Role, ...], at: int) -> bool:
     """Tell whether a compared value is always that of a bound too: `a > :x OR (a = :x AND id > :y)`."""
     bounds = [place for place, role in enumerate(roles) if role == "window"]
-    return all(any(each.bind_digests[at] == each.bind_digests[bound] for bound in bounds) for each in group)
+    return all(any(each[at] == each[bound] for bound in bounds) for each in digests)
 
 
 @lru_cache(maxsize=1_000)
@@ -108,22 +116,15 @@ def roles_of(sql: str) -> tuple[Role, ...]:
     return tuple(roles.values())
 
 
-def values(statement: Statement) -> tuple[str, int]:
-    """Return what is equal for executions with equal values, whether they were bound or written into the text."""
-    return statement.sql, statement.binds
+def source(group: Group) -> Statement | None:
+    """Return the statement that fetched the rows that a group was run for.
 
-
-def source(index: Index, group: list[Statement], needed: int) -> Statement | None:
-    """Return the statement that fetched the rows that a group was run for: the latest before it with as many rows.
-
-    Args:
-        index: the trace.
-        group: executions of one shape.
-        needed: their distinct sets of values, each of which came from a row.
+    It is the latest before the group with at least as many rows as the group has distinct sets of values.
     """
-    first = min(group, key=started)
+    first = group.earliest()
+    needed = group.distinct()
     unknown: Statement | None = None
-    for statement in index.before(first.started, _MAX_LOOK_BACK):
+    for statement in group.index.before(first.started, _MAX_LOOK_BACK):
         shape = statement.shape
         if shape is first.shape or shape.writes or not shape.tables or statement.window != first.window:
             continue

@@ -9,20 +9,17 @@ from typing import Final
 from querytoll.capture.failure import remedy
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
-from querytoll.model import Finding, Site, Statement, Trace
+from querytoll.detect.rule import BLOCKING, FAILED, Rule, Signs
+from querytoll.model import Finding, Site, Statement
 
 _ASYNC_METHODS: Final = "Use the methods of the AsyncSession, or session.run_sync() around code that loads on access."
 
 
 @dataclass(frozen=True, slots=True)
-class MissingGreenlet:
+class MissingGreenlet(Rule):
     """`missing-greenlet`: an attribute that was not loaded was read in async code, which cannot load it."""
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
         seen: set[tuple[str | None, Site | None]] = set()
         for relation, site, fingerprint in _failures(index):
             if (relation, site) in seen:
@@ -38,21 +35,20 @@ class MissingGreenlet:
                 evidence={"relation": relation},
             )
 
+    def signs(self) -> Signs:
+        return {FAILED: 1}
+
 
 @dataclass(frozen=True, slots=True)
-class BlockingDriver:
+class BlockingDriver(Rule):
     """`blocking-driver`: a synchronous engine used on the event loop, where every other request waits for it."""
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
         groups: dict[tuple[str, str], list[Statement]] = {}
         if index.trace.kind == "test":
             return
-        for statement in index.blocking:
-            if not ignores(statement, "blocking-driver"):
+        for statement in index.trace.statements:
+            if statement.blocking and not ignores(statement, "blocking-driver"):
                 site = statement.site
                 groups.setdefault((site.file, site.function) if site is not None else ("", ""), []).append(statement)
         for group in groups.values():
@@ -68,9 +64,12 @@ class BlockingDriver:
                 evidence={"engine": group[0].engine, "statement": group[0].shape.text},
             )
 
+    def signs(self) -> Signs:
+        return {BLOCKING: 1}
+
 
 def _failures(index: Index) -> Iterator[tuple[str | None, Site | None, str | None]]:
-    for statement in index.failed:
+    for statement in index.failed():
         if statement.error == "MissingGreenlet" and not ignores(statement, "missing-greenlet"):
             yield statement.relation, statement.site, statement.fingerprint
     for checkout in index.trace.connections:

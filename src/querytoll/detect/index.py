@@ -3,104 +3,289 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
+from operator import itemgetter
+from typing import Any, Final
 
-from querytoll.model import Shape, Statement, Trace
+from querytoll.model import Shape, Site, Statement, Trace
 
 _CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
-Group = list[Statement]
+_SETTING: Final = ("SET", "RESET", "LISTEN")
+Path = tuple[int, ...]
+
+started: Final = itemgetter(Statement._fields.index("started"))
+"""Orders statements by their start; a function would cost twice as much."""
+_FIRST: Final = itemgetter(0)
+
+
+class Calls:
+    """Executions that have the very same shape and stack, and equal relations: those of one line, most often.
+
+    Attributes:
+        shape, stack, relation: what they have in common.
+        places: where they are in `Trace.statements`, ascending.
+    """
+
+    __slots__ = ("places", "relation", "shape", "stack")
+
+    def __init__(self, shape: Shape, stack: tuple[Site, ...], relation: str | None) -> None:
+        self.shape = shape
+        self.stack = stack
+        self.relation = relation
+        self.places: list[int] = []
+
+    def path(self) -> Path:
+        """Return the call path, recursion collapsed; a site is one object per instruction."""
+        return tuple(dict.fromkeys(map(id, self.stack)))
 
 
 class Index:
     """What several rules ask of a trace.
 
+    Most of it is columns: one field of all statements. All of them cost as much as five attributes of each statement,
+    and what is then asked of a column is asked in C.
+
     Attributes:
         trace: the trace.
-        shapes: its statements by fingerprint.
-        repeated: the groups of `shapes` with more than one statement.
-        writes: places in `trace.statements` of what writes.
-        resets: places of what may change the answers of later reads: SET, set_config, advisory locks.
-        claims: places of reads that lock what no other worker has locked.
-        failed, blocking: statements with an error; statements of a sync driver on an event loop.
-        longest: seconds of the longest statement.
-        most_rows, largest: rows, and bytes, of the largest result.
+        sqls, started, elapsed, rows, many, binds, transactions, errors, engines, bind_counts, sizes: columns.
+        calls: the statements by shape, stack and relation, in order of the first of each.
+        shapes: the same by fingerprint.
+        repeated: a fingerprint has more than one statement.
+        plain: no statement failed, was a batch or an eager load, or has an ignore.
+        ignored, failing, blocking: a statement has an ignore; has an error; is of a sync driver on an event loop.
+        inlined: a shape's text held literals.
+        seconds, total_rows, total_size: sums, which no single statement exceeds.
+        written: statements that write.
+        resets: starts of what may change the answers of later reads (SET, set_config, advisory locks), ascending.
+        claims: starts of reads that lock what no other worker has locked, ascending.
     """
 
-    __slots__ = (
-        "_ordered",
-        "blocking",
-        "claims",
-        "failed",
-        "largest",
-        "longest",
-        "most_rows",
-        "repeated",
-        "resets",
-        "shapes",
-        "trace",
-        "writes",
-    )
+    # Of a trace without statements.
+    sqls: Sequence[str] = ()
+    started: Sequence[float] = ()
+    elapsed: Sequence[float] = ()
+    rows: Sequence[int | None] = ()
+    many: Sequence[bool] = ()
+    binds: Sequence[int] = ()
+    transactions: Sequence[int | None] = ()
+    errors: Sequence[str | None] = ()
+    engines: Sequence[str] = ()
+    bind_counts: Sequence[int] = ()
+    sizes: Sequence[int | None] = ()
+    calls: Sequence[Calls] = ()
+    resets: Sequence[float] = ()
+    claims: Sequence[float] = ()
+    plain = True
+    repeated = ignored = failing = blocking = inlined = False
+    seconds = 0.0
+    total_rows = total_size = written = 0
+
+    _differing: bool | None = None
+    _changes: dict[str, list[float]] | None = None
+    _within: dict[int, list[Statement]] | None = None
+    _ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._ordered: Group | None = None
-        shapes: dict[str, Group] = {}
-        self.writes: list[int] = []
-        self.resets: list[int] = []
-        self.claims: list[int] = []
-        self.failed: Group = []
-        self.blocking: Group = []
-        self.longest, self.most_rows, self.largest = 0.0, 0, 0
-        for place, statement in enumerate(trace.statements):
-            shape = statement.shape
-            group = shapes.get(shape.fingerprint)
-            if group is None:
-                shapes[shape.fingerprint] = [statement]
-            else:
-                group.append(statement)
-            if shape.writes:
-                self.writes.append(place)
-            elif shape.locking or not shape.tables:
-                self._note(place, shape)
-            if statement.elapsed > self.longest:
-                self.longest = statement.elapsed
-            if (statement.rows or 0) > self.most_rows:
-                self.most_rows = statement.rows or 0
-            if statement.size is not None:
-                self.largest = max(self.largest, statement.size)
-            if statement.error is not None:
-                self.failed.append(statement)
-            if statement.blocking:
-                self.blocking.append(statement)
-        self.shapes = shapes
-        self.repeated = [group for group in shapes.values() if len(group) > 1]
+        self.shapes: dict[str, list[Calls]] = {}
+        if trace.statements:
+            self._look_through(trace.statements)
 
-    def before(self, moment: float, limit: int) -> Iterator[Statement]:
-        """Yield the statements that started before a moment, the latest first."""
+    def _look_through(self, statements: tuple[Statement, ...]) -> None:
+        columns: Any = zip(*statements, strict=True)
+        # fmt: off
+        (
+            self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
+            relations, loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking, _detached,
+            ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
+        ) = columns
+        # fmt: on
+        self.seconds = sum(self.elapsed)
+        self.total_rows = sum(filter(None, self.rows))
+        self.total_size = sum(filter(None, self.sizes))
+        self.failing = self.errors.count(None) < len(statements)
+        self.blocking = any(blocking)
+        self.ignored = any(ignored)
+        self.plain = not (self.failing or self.ignored or any(self.many) or "eager" in loads)
+        self.calls = _calls(shapes, stacks, relations)
+        for calls in self.calls:
+            self._note(calls)
+        self.repeated = len(self.shapes) < len(statements)
+
+    def _note(self, calls: Calls) -> None:
+        shape = calls.shape
+        same = self.shapes.get(shape.fingerprint)
+        if same is None:
+            self.shapes[shape.fingerprint] = [calls]
+        else:
+            same.append(calls)
+        if shape.inlined:
+            self.inlined = True
+        if shape.writes:
+            self.written += len(calls.places)
+        elif shape.locking or not shape.tables:
+            if "SKIP LOCKED" in shape.text:
+                self.claims = self._merged(self.claims, calls)
+            elif (
+                shape.operation in ("SET", "RESET", "LISTEN") or "set_config" in shape.text or "advisory" in shape.text
+            ):
+                self.resets = self._merged(self.resets, calls)
+
+    def _merged(self, moments: Sequence[float], calls: Calls) -> list[float]:
+        return sorted((*moments, *map(self.started.__getitem__, calls.places)))
+
+    def all_differ(self) -> bool:
+        """Tell whether no two statements have equal bind values."""
+        if self._differing is None:
+            self._differing = len(set(self.binds)) == len(self.binds)
+        return self._differing
+
+    def ordered(self) -> tuple[Sequence[Statement], Sequence[float]]:
+        """Return the statements in order of their starts, and these."""
         if self._ordered is None:
-            self._ordered = sorted(self.trace.statements, key=started)
-        end = bisect_left(self._ordered, moment, key=started)
-        for place in range(end - 1, max(-1, end - 1 - limit), -1):
-            yield self._ordered[place]
+            statements: Sequence[Statement] = self.trace.statements
+            starts = sorted(self.started)
+            if starts != list(self.started):  # comparing is cheaper than sorting by key
+                statements = sorted(statements, key=started)
+            self._ordered = statements, starts
+        return self._ordered
 
-    def _note(self, place: int, shape: Shape) -> None:
-        if "SKIP LOCKED" in shape.text:
-            self.claims.append(place)
-        elif shape.operation in ("SET", "RESET", "LISTEN") or "set_config" in shape.text or "advisory" in shape.text:
-            self.resets.append(place)
+    def before(self, moment: float, limit: int) -> Iterable[Statement]:
+        """Return the statements that started before a moment, the latest first."""
+        statements, starts = self.ordered()
+        end = bisect_left(starts, moment)
+        return reversed(statements[max(0, end - limit) : end])
+
+    def within(self, transaction: int) -> list[Statement]:
+        """Return the statements of a transaction in order of their starts."""
+        if self._within is None:
+            self._within = {}
+            for statement, ordinal in zip(self.trace.statements, self.transactions, strict=True):
+                if ordinal is not None:
+                    self._within.setdefault(ordinal, []).append(statement)
+        return sorted(self._within.get(transaction, ()), key=started)
+
+    def most_rows(self) -> int:
+        """Return the rows of the largest result."""
+        return max(filter(None, self.rows), default=0)
+
+    def largest(self) -> int:
+        """Return the bytes of the largest result."""
+        return max(filter(None, self.sizes), default=0)
+
+    def changes(self, tables: Iterable[str]) -> list[Sequence[float]]:
+        """Return what may change the answers of reads of some tables: starts, ascending, of each cause."""
+        if self._changes is None:
+            self._changes = self._changes_of_tables() if self.written else {}
+        changes: list[Sequence[float]] = [self._changes[table] for table in tables if table in self._changes]
+        return [*changes, self.resets] if self.resets else changes
+
+    def _changes_of_tables(self) -> dict[str, list[float]]:
+        changes: dict[str, list[float]] = {}
+        for calls in self.calls:
+            for table in calls.shape.writes:
+                changes.setdefault(table, []).extend(map(self.started.__getitem__, calls.places))
+        return {table: sorted(moments) for table, moments in changes.items()}
+
+    def failed_transactions(self) -> set[int]:
+        """Return the transactions in which a statement failed."""
+        return {each.transaction for each in self.failed() if each.transaction is not None}
+
+    def failed(self) -> list[Statement]:
+        """Return the statements with an error."""
+        return [each for each in self.trace.statements if each.error is not None] if self.failing else []
 
 
-def started(statement: Statement) -> float:
-    """Order statements by their start."""
-    return statement.started
+class Group:
+    """Some statements of a trace that are judged together.
+
+    Args:
+        index: the trace.
+        places: theirs in it.
+        ascending: whether the places are.
+    """
+
+    __slots__ = ("_ascending", "_distinct", "_pick", "first", "index", "places", "size")
+
+    def __init__(self, index: Index, places: list[int], *, ascending: bool = True) -> None:
+        self.index = index
+        self.first = index.trace.statements[places[0]]
+        self.size = len(places)
+        self.places = places
+        self._ascending = ascending
+        self._distinct: int | None = None
+        # Statements in a row are sliced, which costs next to nothing. (Of a single place, itemgetter gives no tuple.)
+        in_a_row = ascending and places[-1] - places[0] == self.size - 1
+        self._pick = itemgetter(slice(places[0], places[-1] + 1)) if in_a_row else itemgetter(*places)
+
+    def of(self, column: Sequence[Any]) -> tuple[Any, ...]:
+        """Return their part of a column."""
+        picked: tuple[Any, ...] = self._pick(column)
+        return picked
+
+    def statements(self) -> tuple[Statement, ...]:
+        """Return themselves."""
+        return self.of(self.index.trace.statements)
+
+    def distinct(self) -> int:
+        """Count the sets of values, bound or written into the text."""
+        if self._distinct is None:
+            self._distinct = self.size if self.index.all_differ() else self._count_distinct()
+        return self._distinct
+
+    def _count_distinct(self) -> int:
+        binds = self.of(self.index.binds)
+        distinct = len(set(binds))
+        return distinct if distinct == self.size else len(set(zip(self.of(self.index.sqls), binds, strict=True)))
+
+    def earliest(self) -> Statement:
+        """Return the first that started."""
+        statements, _ = self.index.ordered()
+        in_order = self._ascending and statements is self.index.trace.statements
+        return self.first if in_order else min(self.statements(), key=started)
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Return their starts and durations, in order of the starts."""
+        starts = self.of(self.index.started)
+        spans = list(zip(starts, self.of(self.index.elapsed), strict=True))
+        if sorted(starts) != list(starts):
+            spans.sort(key=_FIRST)
+        return spans
+
+    def saved(self) -> float:
+        """Return the seconds of all but the longest: one statement remains."""
+        seconds: tuple[float, ...] = self.of(self.index.elapsed)
+        return sum(seconds) - max(seconds)
+
+
+def _calls(
+    shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]
+) -> Sequence[Calls]:
+    known: dict[tuple[int, int, str | None], Calls] = {}
+    last_shape = last_stack = last_relation = note = None
+    for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
+        # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
+        if shape is not last_shape or stack is not last_stack or relation is not last_relation or note is None:
+            calls = known.get((id(shape), id(stack), relation))
+            if calls is None:
+                calls = known[id(shape), id(stack), relation] = Calls(shape, stack, relation)
+            note = calls.places.append
+            last_shape, last_stack, last_relation = shape, stack, relation
+        note(place)
+    return list(known.values())
+
+
+def places_of(same: Sequence[Calls]) -> list[int]:
+    """Return the places of calls from several places of the code, ascending."""
+    return same[0].places if len(same) == 1 else sorted(chain.from_iterable(calls.places for calls in same))
 
 
 def reads_tables(shape: Shape) -> bool:
     """Tell whether a shape plainly reads the application's tables, and locks nothing."""
-    return (
-        not shape.writes
-        and not shape.locking
-        and shape.operation in ("SELECT", "TABLE")
-        and any(not table.startswith(_CATALOGS) for table in shape.tables)
-    )
+    if shape.writes or shape.locking or shape.operation not in ("SELECT", "TABLE"):
+        return False
+    for table in shape.tables:  # noqa: SIM110 - a generator costs as much as the rest of this
+        if not table.startswith(_CATALOGS):
+            return True
+    return False

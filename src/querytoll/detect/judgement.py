@@ -8,6 +8,7 @@ from typing import Final
 
 from querytoll.detect.ignoring import Ignoring
 from querytoll.detect.index import Index
+from querytoll.detect.panel import panel_of
 from querytoll.errors import Faults
 from querytoll.model import Detector, Finding, Report, Site, Statement, Trace
 
@@ -16,10 +17,13 @@ _REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "com
 
 def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring: Ignoring | None = None) -> Report:
     """Return what the detectors find: one finding per cause, dearest first, without what is ignored."""
-    findings = [finding for part in _parts(trace) for finding in _ask(part, detectors, faults)]
+    indexes = [Index(part) for part in _parts(trace)]
+    findings = _ask_all(indexes, detectors, faults)
     if ignoring is not None:
-        if any(statement.ignored for statement in trace.statements):
-            ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
+        for index in indexes:
+            if index.ignored:
+                ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
+                break
         findings = ignoring.apply(findings)
     if len(findings) > 1:
         findings = merge(trace, findings)
@@ -38,21 +42,27 @@ def _parts(trace: Trace) -> list[Trace]:
     return [dataclasses.replace(trace, statements=tuple(part), dropped=0) for part in windows.values()]
 
 
-def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
-    """Ask every detector; a detector that raises is counted and the others go on."""
+def _ask_all(indexes: Iterable[Index], detectors: Sequence[Detector], faults: Faults) -> list[Finding]:
+    """Ask every detector that may find something; one that raises is counted and the others go on."""
     findings: list[Finding] = []
-    index = Index(trace)
-    for detector in detectors:
-        try:
-            # Our own rules share the index; a detector of the application's takes the trace.
-            find = getattr(detector, "find", None)
-            found = list(detector(trace) if find is None else find(index))
-            if found and not all(isinstance(finding, Finding) for finding in found):
-                raise TypeError(f"{detector!r} gave something else than findings")
-            findings.extend(found if trace.endpoint is None else _located(trace.endpoint, found))
-        except Exception as fault:
-            faults.caught("detect", fault)
+    panel = panel_of(detectors)
+    for index in indexes:
+        for detector, ask in panel.asked(index):
+            try:
+                found = list(ask(index))
+                if found:
+                    findings += _checked(index.trace, detector, found)
+            except Exception as fault:
+                faults.caught("detect", fault)
     return findings
+
+
+def _checked(trace: Trace, detector: Detector, found: list[Finding]) -> list[Finding]:
+    """Return what a detector found, all of it findings, with a line."""
+    for finding in found:
+        if not isinstance(finding, Finding):
+            raise TypeError(f"{detector!r} gave something else than findings")
+    return found if trace.endpoint is None else _located(trace.endpoint, found)
 
 
 def _located(endpoint: Site, findings: list[Finding]) -> list[Finding]:
@@ -60,12 +70,12 @@ def _located(endpoint: Site, findings: list[Finding]) -> list[Finding]:
     return [dataclasses.replace(each, site=endpoint) if each.site is None else each for each in findings]
 
 
-def _silenced(trace: Trace, findings: list[Finding], detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
+def _silenced(trace: Trace, findings: list[Finding], detectors: Sequence[Detector], faults: Faults) -> list[Finding]:
     """Return what would have been found without the `querytoll.ignore` blocks."""
     bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
     kept = {(finding.id, finding.count) for finding in findings}
-    parts = _parts(dataclasses.replace(trace, statements=bare))
-    everything = [finding for part in parts for finding in _ask(part, detectors, faults)]
+    indexes = [Index(part) for part in _parts(dataclasses.replace(trace, statements=bare))]
+    everything = _ask_all(indexes, detectors, faults)
     return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
 

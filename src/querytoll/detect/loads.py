@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
-from querytoll.model import Finding, Loaded, Trace, Unread
+from querytoll.detect.rule import LOADED, Rule, Signs
+from querytoll.model import Finding, Loaded, Unread
 
 
 @dataclass(frozen=True, slots=True)
-class UnusedEagerLoad:
+class UnusedEagerLoad(Rule):
     """`unused-eager-load`: a relationship that was loaded with its parents, and that the request never read.
 
     Args:
@@ -20,11 +21,7 @@ class UnusedEagerLoad:
 
     entities: int = 1
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
         for load in index.trace.loads:
             if (
                 load.entities >= self.entities
@@ -33,9 +30,12 @@ class UnusedEagerLoad:
             ):
                 yield _unused(load)
 
+    def signs(self) -> Signs:
+        return {LOADED: 1}
+
 
 @dataclass(frozen=True, slots=True)
-class OverFetch:
+class OverFetch(Rule):
     """`over-fetch`: columns that were loaded with an entity, and that the request neither read nor returned.
 
     Args:
@@ -46,11 +46,7 @@ class OverFetch:
     columns: int = 5
     size: int = 10_000
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
         for unread in index.trace.unread:
             if (
                 (len(unread.columns) >= self.columns or unread.size >= self.size)
@@ -59,12 +55,15 @@ class OverFetch:
             ):
                 yield _over_fetched(unread)
 
+    def signs(self) -> Signs:
+        return {LOADED: 1}
+
 
 def _is_proven(index: Index) -> bool:
     """Tell whether nothing else can have had a use for the objects: a flush, a retry, what was not kept."""
     trace = index.trace
     succeeded = trace.status is not None and trace.status < 300
-    return trace.kind == "request" and succeeded and not (index.writes or index.failed or trace.dropped)
+    return trace.kind == "request" and succeeded and not (index.written or index.failing or trace.dropped)
 
 
 def _unused(load: Loaded) -> Finding:

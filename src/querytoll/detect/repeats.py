@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from querytoll.detect.common import (
-    Path,
-    counts,
-    gaps,
-    ignores,
-    loop,
-    moves_a_window,
-    overlap,
-    path,
-    saved,
-    source,
-    values,
-)
+from querytoll.detect.common import counts, has_beat, ignores, loop, moves_a_window, overlap, source
 from querytoll.detect.growth import Growth
-from querytoll.detect.index import Index, reads_tables
-from querytoll.model import Finding, Statement, Trace
+from querytoll.detect.index import Calls, Group, Index, Path, places_of, reads_tables
+from querytoll.detect.rule import REPEATED, Rule, Signs
+from querytoll.model import Finding, Site, Statement
 
-Group = list[Statement]
+_Member = tuple[int, Calls]
+"""Reads, and the order of their shape in the trace."""
 
 
 @dataclass(frozen=True, slots=True)
-class NPlusOne:
+class NPlusOne(Rule):
     """`n-plus-one`: the same read once per row of another, from one place, with other values each time.
 
     Thresholds count distinct sets of bind values; tools of the field use from 2 to 5.
@@ -46,70 +38,57 @@ class NPlusOne:
     chunk: int = 20
     growth: Growth = field(default_factory=Growth, compare=False)
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
+    def find(self, index: Index) -> Iterable[Finding]:
+        found: list[Finding] = []
+        for group in _reads(index, self.lazy):
+            looped = loop(group.first)
+            if self._repeats(group, looped):
+                found.append(self._finding(group, looped))
+        return found
 
-    def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        claims = [index.trace.statements[place].started for place in index.claims]
-        groups: dict[tuple[str | None, str, Path], Group] = {}
-        for shape in index.repeated:
-            if reads_tables(shape[0].shape):
-                for statement in shape:
-                    if counts(statement) and not (statement.ignored and ignores(statement, "n-plus-one")):
-                        relation = statement.relation
-                        key = (relation, "" if relation else statement.fingerprint, path(statement))
-                        groups.setdefault(key, []).append(statement)
-        for group in groups.values():
-            if len(group) >= self.lazy and self._repeats(group, claims):
-                yield self._finding(index, group)
+    def signs(self) -> Signs:
+        return {REPEATED: 1}
 
-    def _repeats(self, group: Group, claims: list[float]) -> bool:
-        first = group[0]
-        distinct = len(set(map(values, group)))
-        if claims:
-            distinct = _most_per_claim(group, claims)
-        looped = loop(first) is not None
-        if first.load is not None:
-            return distinct >= (self.lazy if looped else self.repeated)
-        if distinct < self.repeated or max(statement.bind_count for statement in group) >= self.chunk:
+    def _repeats(self, group: Group, looped: Site | None) -> bool:
+        index = group.index
+        distinct = _most_per_claim(group) if index.claims else group.distinct()
+        if group.first.load is not None:
+            return distinct >= (self.lazy if looped is not None else self.repeated)
+        if distinct < self.repeated or max(group.of(index.bind_counts)) >= self.chunk or moves_a_window(group):
             return False
-        if moves_a_window(group):
-            return False
-        return looped or distinct >= self.unlooped or overlap(group)
+        return looped is not None or distinct >= self.unlooped or overlap(group)
 
-    def _finding(self, index: Index, group: Group) -> Finding:
-        first = group[0]
-        looped = loop(first)
+    def _finding(self, group: Group, looped: Site | None) -> Finding:
+        first, distinct = group.first, group.distinct()
+        shape, relation, load, stack = first.shape, first.relation, first.load, first.stack
         side_by_side = looped is None and overlap(group)
-        distinct = len(set(map(values, group)))
-        fetched = source(index, group, distinct)
-        site = looped or (first.stack[-1] if side_by_side and first.stack else first.site)
+        fetched = source(group)
+        site = looped or (stack[-1 if side_by_side else 0] if stack else None)
         if site is None and fetched is not None:  # loaded while the response was written: the query is to be changed
             site = fetched.site
-        key = (index.trace.name, first.fingerprint, site.function if site is not None else "")
+        key = (group.index.trace.name, shape.fingerprint, site.function if site is not None else "")
         confidence = self.growth.confidence(
             key, distinct, fetched.rows if fetched else None, self._base(first, distinct)
         )
-        what = f"{first.relation} loaded" if first.relation else f"{first.summary} ran"
+        what = f"{relation} loaded" if relation else f"{shape.summary} ran"
         how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
         return Finding(
             rule="n-plus-one",
-            title=f"{what} {len(group)} times {how}",
+            title=f"{what} {group.size} times {how}",
             advice=_advice(first, fetched),
             severity="warning" if confidence >= 0.5 else "info",
             site=site,
-            fingerprint=first.fingerprint,
-            summary=first.summary,
-            count=len(group),
-            cost=saved(group),
+            fingerprint=shape.fingerprint,
+            summary=shape.summary,
+            count=group.size,
+            cost=group.saved(),
             confidence=confidence,
             evidence={
-                "statement": first.shape.text,
-                "relation": first.relation,
-                "load": first.load,
+                "statement": shape.text,
+                "relation": relation,
+                "load": load,
                 "distinct": distinct,
-                "issued_at": str(first.site) if first.site else None,
+                "issued_at": str(stack[0]) if stack else None,
                 "looped_at": str(looped) if looped else None,
                 "source": f"{fetched.summary} ({fetched.rows} rows) at {fetched.site}" if fetched else None,
             },
@@ -122,7 +101,7 @@ class NPlusOne:
 
 
 @dataclass(frozen=True, slots=True)
-class DuplicateQuery:
+class DuplicateQuery(Rule):
     """`duplicate-query`: the same read with the same values again, nothing written to its tables in between.
 
     Args:
@@ -136,66 +115,147 @@ class DuplicateQuery:
     poll_seconds: float = 0.01
     across_transactions: bool = True
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
+    def find(self, index: Index) -> Iterable[Finding]:
+        if index.all_differ():
+            return ()
+        found: list[Finding] = []
+        for same in index.shapes.values():
+            places = places_of(same)
+            if len(places) > 1 and reads_tables(same[0].shape):
+                equal = self._equal(index, places)
+                if equal:
+                    paths = _paths(same)
+                    for places in equal:
+                        found += self._judge(Group(index, places), paths)
+        return found
 
-    def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        for shape in index.repeated:
-            if not reads_tables(shape[0].shape):
-                continue
-            for group in self._equal(index, shape):
-                together = [statement for statement in group if statement.transaction == group[0].transaction]
-                if len({path(statement) for statement in together}) > 1:
-                    yield _duplicate(together)
-                elif self._loops(group):
-                    yield _duplicate(group)
+    def signs(self) -> Signs:
+        return {REPEATED: 1}
 
-    def _loops(self, group: Group) -> bool:
-        """Tell whether one place sends it again and again, and does not just poll."""
-        places = Counter(path(statement) for statement in group)
-        return max(places.values()) >= self.times and not self._polls(group)
-
-    def _equal(self, index: Index, shape: Group) -> list[Group]:
-        """Group reads with equal values; a write to one of their tables or a change of the session starts anew.
+    def _equal(self, index: Index, places: list[int]) -> list[list[int]]:
+        """Group reads of a shape with equal values; what may have changed the answer in between starts anew.
 
         Reads of transactions that failed are left out: they are done again.
         """
-        failed = {statement.transaction for statement in index.failed if statement.transaction is not None}
-        groups: dict[tuple[str, tuple[str, int], int | None], Group] = {}
-        for statement in shape:
-            if statement.transaction in failed or not counts(statement):
-                continue
-            if not (statement.ignored and ignores(statement, "duplicate-query")):
-                transaction = None if self.across_transactions else statement.transaction
-                groups.setdefault((statement.engine, values(statement), transaction), []).append(statement)
+        if not index.plain:
+            places = _successful(index, places)
+        if len(places) < 2:
+            return []
+        reads = Group(index, places)
+        values = [reads.of(column) for column in (index.binds, index.sqls, index.engines)]
+        if not self.across_transactions:
+            values.append(reads.of(index.transactions))
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, key in zip(places, zip(*values, strict=True), strict=True):
+            known = groups.get(key)
+            if known is None:
+                groups[key] = [place]
+            else:
+                known.append(place)
         equal = [group for group in groups.values() if len(group) > 1]
-        if not equal or not (index.writes or index.resets):
-            return equal
-        return [part for group in equal for part in _split(index, group) if len(part) > 1]
+        changes = index.changes(reads.first.shape.tables) if equal else ()
+        return [part for group in equal for part in _split(index, group, changes)] if changes else equal
 
-    def _polls(self, group: Group) -> bool:
-        pauses = gaps(group)
-        return min(pauses) >= self.poll_seconds and max(pauses) <= 3 * min(pauses)
+    def _judge(self, group: Group, paths: Mapping[int, Path]) -> Iterable[Finding]:
+        """Judge reads with equal values; paths are those of all reads of the shape, where they have several."""
+        if paths:
+            transactions = group.of(group.index.transactions)
+            together = [
+                place for place, each in zip(group.places, transactions, strict=True) if each == transactions[0]
+            ]
+            if len({paths[place] for place in together}) > 1:
+                return (_duplicate(Group(group.index, together)),)
+        times = max(Counter(paths[place] for place in group.places).values()) if paths else group.size
+        if times >= self.times and not has_beat(group, self.poll_seconds, 3):
+            return (_duplicate(group),)
+        return ()
 
 
-def _split(index: Index, group: Group) -> list[Group]:
-    """Split where something between two executions may have changed the answer."""
+def _reads(index: Index, least: int) -> list[Group]:
+    """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
+    families: dict[str, list[_Member]] = {}
+    for order, (fingerprint, same) in enumerate(index.shapes.items()):
+        if (len(same) > 1 or len(same[0].places) > 1) and reads_tables(same[0].shape):
+            for calls in same:
+                families.setdefault(calls.relation or fingerprint, []).append((order, calls))
+    groups: list[tuple[int, list[int], bool]] = []
+    for family in families.values():
+        for members in _by_path(family):
+            order, places, ascending = _merged(index, members)
+            if len(places) >= least:
+                groups.append((order, places, ascending))
+    groups.sort()
+    return [Group(index, places, ascending=ascending) for _, places, ascending in groups]
+
+
+def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
+    if len(family) == 1:
+        return (family,)
+    paths: dict[Path, list[_Member]] = {}
+    for member in family:
+        paths.setdefault(member[1].path(), []).append(member)
+    return paths.values()
+
+
+def _merged(index: Index, members: list[_Member]) -> tuple[int, list[int], bool]:
+    """Return the order of the first shape, the places by order of shape, and whether these ascend."""
+    first, calls = members[0]
+    if len(members) == 1:
+        return first, _own(index, calls), True
+    places = sorted([(order, place) for order, calls in members for place in _own(index, calls)])
+    if places:
+        first = places[0][0]
+    return first, [place for _, place in places], first == members[-1][0]
+
+
+def _own(index: Index, calls: Calls) -> list[int]:
+    """Return the places of reads that count as the application's own."""
+    if index.plain:
+        return calls.places
     statements = index.trace.statements
-    tables = set(group[0].shape.tables)
-    changes = [statements[place].started for place in index.resets]
-    changes += [statements[place].started for place in index.writes if tables & set(statements[place].shape.writes)]
-    parts: dict[int, Group] = {}
-    for statement in group:
-        parts.setdefault(sum(change < statement.started for change in changes), []).append(statement)
-    return list(parts.values())
+    return [
+        place
+        for place in calls.places
+        if counts(one := statements[place]) and not (one.ignored and ignores(one, "n-plus-one"))
+    ]
 
 
-def _most_per_claim(group: Group, claims: list[float]) -> int:
+def _successful(index: Index, places: list[int]) -> list[int]:
+    """Return the reads that count as the application's own, and whose transactions did not fail."""
+    failed = index.failed_transactions()
+    statements = index.trace.statements
+    return [
+        place
+        for place in places
+        if (one := statements[place]).transaction not in failed
+        and counts(one)
+        and not (one.ignored and ignores(one, "duplicate-query"))
+    ]
+
+
+def _paths(same: list[Calls]) -> dict[int, Path]:
+    """Return the call path of each place, where there are several."""
+    paths = [calls.path() for calls in same] if len(same) > 1 else []
+    if len(set(paths)) < 2:
+        return {}
+    return {place: path for calls, path in zip(same, paths, strict=True) for place in calls.places}
+
+
+def _split(index: Index, places: list[int], changes: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Split where something between two executions may have changed the answer, and leave out what is then single."""
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for place in places:
+        moment = index.started[place]
+        parts.setdefault(tuple([bisect_left(moments, moment) for moments in changes]), []).append(place)
+    return [part for part in parts.values() if len(part) > 1]
+
+
+def _most_per_claim(group: Group) -> int:
     """Return the most distinct executions between two claims of a queue's worker."""
+    index = group.index
     between: dict[int, set[tuple[str, int]]] = {}
-    for statement in group:
-        between.setdefault(sum(claim < statement.started for claim in claims), set()).add(values(statement))
+    for started, *values in zip(group.of(index.started), group.of(index.sqls), group.of(index.binds), strict=True):
+        between.setdefault(bisect_left(index.claims, started), set()).add(tuple(values))
     return max(map(len, between.values()))
 
 
@@ -218,17 +278,27 @@ def _advice(statement: Statement, fetched: Statement | None) -> str:
 
 
 def _duplicate(group: Group) -> Finding:
-    first, second = group[0], group[1]
-    places = list(dict.fromkeys(str(statement.site) for statement in group if statement.site is not None))
+    statements = group.statements()
+    first, second = statements[0], statements[1]
+    places = _lines(statements)
     at = f"; it runs at {', '.join(places[:3])}" if places else ""
     return Finding(
         rule="duplicate-query",
-        title=f"{first.summary} ran {len(group)} times with the same values and nothing written in between",
+        title=f"{first.summary} ran {group.size} times with the same values and nothing written in between",
         advice=f"Read it once and pass the result on, or keep it for the request{at}.",
         site=loop(second) or second.site if len(places) == 1 else second.site,
         fingerprint=first.fingerprint,
         summary=first.summary,
-        count=len(group),
-        cost=saved(group),
+        count=group.size,
+        cost=group.saved(),
         evidence={"statement": first.shape.text, "places": places},
     )
+
+
+def _lines(statements: Iterable[Statement]) -> list[str]:
+    """Return the lines that sent statements, each once, in order."""
+    sites: dict[int, Site] = {}
+    for statement in statements:
+        if stack := statement.stack:
+            sites[id(stack[0])] = stack[0]
+    return list(dict.fromkeys(map(str, sites.values())))

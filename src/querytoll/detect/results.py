@@ -9,13 +9,14 @@ from typing import Final
 
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
-from querytoll.model import Finding, Statement, Trace
+from querytoll.detect.rule import ROWS, SIZE, Rule, Signs
+from querytoll.model import Finding, Statement
 
 _LIMITED: Final = re.compile(r"\b(?:LIMIT|FETCH\s+(?:FIRST|NEXT))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class LargeResult:
+class LargeResult(Rule):
     """`large-result`: a read without LIMIT that brought very many rows, or very many bytes, into memory.
 
     Args:
@@ -26,18 +27,17 @@ class LargeResult:
     rows: int = 1_000
     size: int = 10_000_000
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        if index.most_rows < self.rows and index.largest < self.size:
+        if index.most_rows() < self.rows and index.largest() < self.size:
             return
         seen: set[str] = set()
         for statement in index.trace.statements:
             if self._is_large(statement) and statement.fingerprint not in seen:
                 seen.add(statement.fingerprint)
                 yield _large(statement)
+
+    def signs(self) -> Signs:
+        return {ROWS: self.rows, SIZE: self.size}
 
     def _is_large(self, statement: Statement) -> bool:
         if statement.streamed or statement.shape.writes or ignores(statement, "large-result"):
@@ -54,7 +54,7 @@ class LargeResult:
 
 
 @dataclass(frozen=True, slots=True)
-class RowExplosion:
+class RowExplosion(Rule):
     """`row-explosion`: joined eager loads of several collections, whose rows multiply.
 
     Args:
@@ -65,12 +65,8 @@ class RowExplosion:
     rows: int = 200
     times: float = 3.0
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        if index.most_rows < self.rows:
+        if index.most_rows() < self.rows:
             return
         seen: set[str] = set()
         for statement in index.trace.statements:
@@ -90,6 +86,9 @@ class RowExplosion:
                 cost=statement.elapsed * (1 - entities / rows),
                 evidence={"statement": statement.shape.text, "rows": rows, "distinct": entities},
             )
+
+    def signs(self) -> Signs:
+        return {ROWS: self.rows}
 
 
 def _large(statement: Statement) -> Finding:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from querytoll.detect.common import ignores, net_seconds
 from querytoll.detect.index import Index
+from querytoll.detect.rule import SECONDS, Rule, Signs
 from querytoll.model import Finding, Statement, Trace
 
 
 @dataclass(frozen=True, slots=True)
-class SlowQuery:
+class SlowQuery(Rule):
     """`slow-query`: a statement above the threshold, time in which the event loop was blocked not counted.
 
     Args:
@@ -20,24 +21,21 @@ class SlowQuery:
 
     seconds: float = 0.1
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        if index.longest <= self.seconds:
-            return
         trace = index.trace
         slow: dict[str, list[Statement]] = {}
-        for statement in trace.statements:
+        for statement, elapsed in zip(trace.statements, index.elapsed, strict=True):
             if (
-                statement.elapsed > self.seconds
+                elapsed > self.seconds
                 and net_seconds(statement) > self.seconds
                 and not ignores(statement, "slow-query")
             ):
                 slow.setdefault(statement.fingerprint, []).append(statement)
         for group in slow.values():
             yield _finding(trace, group)
+
+    def signs(self) -> Signs:
+        return {SECONDS: self.seconds}
 
 
 def _finding(trace: Trace, group: list[Statement]) -> Finding:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from querytoll.detect.common import ignores
-from querytoll.detect.index import Index
+from querytoll.detect.index import Calls, Index, places_of
+from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
-from querytoll.model import Finding, Statement, Trace
+from querytoll.model import Finding, Statement
 
 
 class Texts:
@@ -27,11 +28,15 @@ class Texts:
         self._seen: OrderedDict[str, set[int]] = OrderedDict()
         self._lock = Lock()
 
+    def known(self, fingerprint: str, text: int) -> int:
+        """Return how many different texts its shape has had; 0 if this one is new."""
+        texts = self._seen.get(fingerprint)
+        return len(texts) if texts is not None and text in texts else 0
+
     def add(self, fingerprint: str, text: int) -> int:
         """Note the hash of a text and return how many different ones its shape has had."""
-        known = self._seen.get(fingerprint)
-        if known is not None and text in known:
-            return len(known)
+        if known := self.known(fingerprint, text):
+            return known
         with self._lock:
             texts = self._seen.setdefault(fingerprint, set())
             self._seen.move_to_end(fingerprint)
@@ -43,7 +48,7 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class InlinedLiterals:
+class InlinedLiterals(Rule):
     """`inlined-literals`: SQL built from strings: many texts of one shape, with the values in them.
 
     Args:
@@ -53,13 +58,11 @@ class InlinedLiterals:
     texts: int = 3
     memory: Texts = field(default_factory=Texts, compare=False)
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        for statement, count in _latest(index, self.memory, inlined=True, rule="inlined-literals").values():
-            if count >= self.texts:
+        for calls in index.shapes.values():
+            latest = _latest(index, calls, self.memory, inlined=True, rule="inlined-literals")
+            if latest is not None and latest[1] >= self.texts:
+                statement, count = latest
                 yield Finding(
                     rule="inlined-literals",
                     title=f"{statement.summary} was sent as {count} texts with the values written into the SQL",
@@ -73,9 +76,12 @@ class InlinedLiterals:
                     evidence={"statement": statement.shape.text, "texts": count},
                 )
 
+    def signs(self) -> Signs:
+        return {INLINED: 1}
+
 
 @dataclass(frozen=True, slots=True)
-class StatementChurn:
+class StatementChurn(Rule):
     """`statement-churn`: a shape with so many texts that it fills the driver's cache of prepared statements.
 
     Args:
@@ -85,13 +91,13 @@ class StatementChurn:
     texts: int = 20
     memory: Texts = field(default_factory=Texts, compare=False)
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
     def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        for statement, count in _latest(index, self.memory, inlined=False, rule="statement-churn").values():
-            if count >= self.texts:
+        for fingerprint, calls in index.shapes.items():
+            if self._is_settled(index, fingerprint, calls):
+                continue
+            latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
+            if latest is not None and latest[1] >= self.texts:
+                statement, count = latest
                 yield Finding(
                     rule="statement-churn",
                     title=f"{statement.summary} has had {count} different texts; each is prepared anew",
@@ -103,19 +109,37 @@ class StatementChurn:
                     evidence={"statement": statement.shape.text, "texts": count},
                 )
 
+    def signs(self) -> Signs:
+        return {SENT: 1}
 
-def _latest(index: Index, memory: Texts, *, inlined: bool, rule: str) -> dict[str, tuple[Statement, int]]:
-    """Return the last statement of each shape of the wanted kind, with the number of texts seen so far."""
-    latest: dict[str, tuple[Statement, int]] = {}
-    for fingerprint, group in index.shapes.items():
-        texts: set[str] = set()
-        for statement in group:
-            shape = statement.shape
-            if statement.sql in texts or shape.inlined is not inlined or not shape.tables:
-                continue
-            if statement.many or statement.load is not None or ignores(statement, rule):
-                continue
-            texts.add(statement.sql)
-            text = literals(statement.sql) if inlined else hash(statement.sql)
-            latest[fingerprint] = (statement, memory.add(fingerprint, text))
+    def _is_settled(self, index: Index, fingerprint: str, same: list[Calls]) -> bool:
+        """Tell whether a shape has a single text in the trace, which is known, and not too many in all."""
+        sqls = index.sqls
+        sql = sqls[same[0].places[0]]
+        for calls in same:
+            for place in calls.places:
+                if sqls[place] != sql:
+                    return False
+        return 0 < self.memory.known(fingerprint, hash(sql)) < self.texts
+
+
+def _latest(
+    index: Index, same: list[Calls], memory: Texts, *, inlined: bool, rule: str
+) -> tuple[Statement, int] | None:
+    """Return the last statement of a shape, if of the wanted kind, that has another text than those before it.
+
+    With it goes the number of texts seen so far.
+    """
+    latest = None
+    texts: set[str] = set()
+    statements = index.trace.statements
+    for place in places_of(same):
+        statement = statements[place]
+        sql, shape = statement.sql, statement.shape
+        if sql in texts or shape.inlined is not inlined or not shape.tables:
+            continue
+        if statement.many or statement.load is not None or (statement.ignored and ignores(statement, rule)):
+            continue
+        texts.add(sql)
+        latest = statement, memory.add(shape.fingerprint, literals(sql) if inlined else hash(sql))
     return latest

@@ -8,11 +8,13 @@ from itertools import pairwise
 
 from querytoll.capture.stalls import overlap
 from querytoll.detect.common import ignores
+from querytoll.detect.index import Index
+from querytoll.detect.rule import HELD_SECONDS, TRANSACTION_SECONDS, WAIT_SECONDS, Rule, Signs
 from querytoll.model import Checkout, Finding, Statement, Trace, Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class IdleInTransaction:
+class IdleInTransaction(Rule):
     """`idle-in-transaction`: a transaction that stays open while the request does something else than SQL.
 
     Args:
@@ -21,17 +23,21 @@ class IdleInTransaction:
 
     seconds: float = 0.2
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
+    def find(self, index: Index) -> Iterator[Finding]:
+        trace = index.trace
         for ordinal, transaction in enumerate(trace.transactions):
             if transaction.elapsed < self.seconds:
                 continue
-            pause = _longest_pause(trace, ordinal, transaction)
+            pause = _longest_pause(index, ordinal, transaction)
             if pause is not None and pause.seconds >= self.seconds and not ignores(pause.before, "idle-in-transaction"):
                 yield _idle(trace, transaction, pause)
 
+    def signs(self) -> Signs:
+        return {TRANSACTION_SECONDS: self.seconds}
+
 
 @dataclass(frozen=True, slots=True)
-class LongTransaction:
+class LongTransaction(Rule):
     """`long-transaction`: a transaction that takes long, busy or not; told only where `idle-in-transaction` is not.
 
     Args:
@@ -42,13 +48,14 @@ class LongTransaction:
     seconds: float = 1.0
     idle_seconds: float = 0.2
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
+    def find(self, index: Index) -> Iterator[Finding]:
+        trace = index.trace
         for ordinal, transaction in enumerate(trace.transactions):
             if transaction.elapsed < self.seconds or transaction.statements < 2:
                 continue
             if transaction.elapsed - _blocked(trace, transaction.began, transaction.elapsed) < self.seconds:
                 continue
-            pause = _longest_pause(trace, ordinal, transaction)
+            pause = _longest_pause(index, ordinal, transaction)
             if pause is None or pause.seconds >= self.idle_seconds or ignores(pause.before, "long-transaction"):
                 continue
             yield Finding(
@@ -61,9 +68,12 @@ class LongTransaction:
                 evidence={"seconds": transaction.elapsed, "outcome": transaction.outcome, "engine": transaction.engine},
             )
 
+    def signs(self) -> Signs:
+        return {TRANSACTION_SECONDS: self.seconds}
+
 
 @dataclass(frozen=True, slots=True)
-class ConnectionHeld:
+class ConnectionHeld(Rule):
     """`connection-held`: a pooled connection that is kept outside of transactions while no statement runs.
 
     Args:
@@ -72,7 +82,8 @@ class ConnectionHeld:
 
     seconds: float = 0.5
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
+    def find(self, index: Index) -> Iterator[Finding]:
+        trace = index.trace
         for checkout in trace.connections:
             idle = checkout.hold - checkout.busy - _in_transactions(trace, checkout)
             if checkout.error is not None or idle < self.seconds:
@@ -87,9 +98,12 @@ class ConnectionHeld:
                     evidence={"hold_seconds": checkout.hold, "busy_seconds": checkout.busy, "engine": checkout.engine},
                 )
 
+    def signs(self) -> Signs:
+        return {HELD_SECONDS: self.seconds}
+
 
 @dataclass(frozen=True, slots=True)
-class PoolWait:
+class PoolWait(Rule):
     """`pool-wait`: the request waited for a connection.
 
     Args:
@@ -98,7 +112,8 @@ class PoolWait:
 
     seconds: float = 0.1
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
+    def find(self, index: Index) -> Iterator[Finding]:
+        trace = index.trace
         waits = [checkout for checkout in trace.connections if self._waited(checkout)]
         if not waits:
             return
@@ -117,6 +132,9 @@ class PoolWait:
             evidence={"wait_seconds": total, "holders": holders, "timeouts": failed},
         )
 
+    def signs(self) -> Signs:
+        return {WAIT_SECONDS: self.seconds}
+
     def _waited(self, checkout: Checkout) -> bool:
         return checkout.wait >= self.seconds and bool(checkout.holders or checkout.error == "TimeoutError")
 
@@ -128,11 +146,10 @@ class _Pause:
     after: Statement | None
 
 
-def _longest_pause(trace: Trace, ordinal: int, transaction: Transaction) -> _Pause | None:
+def _longest_pause(index: Index, ordinal: int, transaction: Transaction) -> _Pause | None:
     """Return the longest time without SQL between the first statement of a transaction and its end."""
-    inside = sorted(
-        (statement for statement in trace.statements if statement.transaction == ordinal), key=lambda each: each.started
-    )
+    trace = index.trace
+    inside = index.within(ordinal)
     if not inside:
         return None
     pauses = [

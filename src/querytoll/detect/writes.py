@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from querytoll.detect.common import Path, gaps, ignores, loop, overlap, path, saved
-from querytoll.detect.index import Index
-from querytoll.model import Finding, Statement, Trace
+from querytoll.detect.common import has_beat, ignores, loop, overlap
+from querytoll.detect.index import Calls, Group, Index, Path
+from querytoll.detect.rule import WRITTEN, Rule, Signs
+from querytoll.model import Finding
 
 _BEAT_SECONDS: Final = 0.04
-Group = list[Statement]
-Groups = dict[tuple[str, Path], Group]
+_VERBS: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
 
 
 @dataclass(frozen=True, slots=True)
-class WriteLoop:
+class WriteLoop(Rule):
     """`write-loop`: single-row writes to one table, in a loop, that one statement could do.
 
     A flush that sends one statement per row is no loop: the loop must be in the application's code.
@@ -27,25 +29,22 @@ class WriteLoop:
 
     times: int = 3
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
+    def find(self, index: Index) -> Iterable[Finding]:
+        found: list[Finding] = []
+        committed = _committed_alone(index)
+        for group in _single_rows(index, "write-loop"):
+            alone = sum(place in committed for place in group.places) if committed else 0
+            if group.size >= self.times and alone < self.times:
+                title = f"{group.first.summary} ran {group.size} times {_how(group)}"
+                found.append(_finding("write-loop", group, title, _batch(group)))
+        return found
 
-    def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        if len(index.writes) < self.times:
-            return
-        trace = index.trace
-        committed = _committed_alone(trace)
-        for group in _single_rows(trace, "write-loop").values():
-            alone = sum(id(statement) in committed for statement in group)
-            if len(group) >= self.times and alone < self.times:
-                yield _finding(
-                    "write-loop", group, f"{group[0].summary} ran {len(group)} times {_how(group)}", _batch(group)
-                )
+    def signs(self) -> Signs:
+        return {WRITTEN: self.times}
 
 
 @dataclass(frozen=True, slots=True)
-class CommitLoop:
+class CommitLoop(Rule):
     """`commit-loop`: transactions that hold one single-row write each, from one place.
 
     Args:
@@ -54,86 +53,88 @@ class CommitLoop:
 
     times: int = 3
 
-    def __call__(self, trace: Trace) -> Iterator[Finding]:
-        return self.find(Index(trace))
-
-    def find(self, index: Index) -> Iterator[Finding]:
-        """Judge an indexed trace."""
-        if len(index.writes) < self.times:
-            return
-        trace = index.trace
-        committed = _committed_alone(trace)
-        for candidates in _single_rows(trace, "commit-loop").values():
-            group = [statement for statement in candidates if id(statement) in committed]
-            if len(group) >= self.times:
-                title = f"{group[0].summary} was committed row by row, {len(group)} times {_how(group)}"
+    def find(self, index: Index) -> Iterable[Finding]:
+        found: list[Finding] = []
+        committed = _committed_alone(index)
+        if len(committed) < self.times:
+            return found
+        for candidates in _single_rows(index, "commit-loop"):
+            places = [place for place in candidates.places if place in committed]
+            if len(places) >= self.times:
+                group = Group(index, places)
+                title = f"{group.first.summary} was committed row by row, {group.size} times {_how(group)}"
                 advice = f"Commit once for all rows, or per chunk of some hundred. {_batch(group)}"
-                yield _finding("commit-loop", group, title, advice)
+                found.append(_finding("commit-loop", group, title, advice))
+        return found
+
+    def signs(self) -> Signs:
+        return {WRITTEN: self.times}
 
 
-def _single_rows(trace: Trace, rule: str) -> Groups:
+def _single_rows(index: Index, rule: str) -> list[Group]:
     """Group single-row writes by verb, table and call path; a worker's own bookkeeping of claimed rows is by design."""
-    claimed = {table for statement in trace.statements if _claims(statement) for table in statement.shape.tables}
-    groups: Groups = {}
-    for statement in trace.statements:
-        if not _is_single_row(statement) or claimed & set(statement.shape.writes) or ignores(statement, rule):
-            continue
-        groups.setdefault((f"{statement.operation} {statement.shape.writes[0]}", path(statement)), []).append(statement)
-    return {
-        key: group
-        for key, group in groups.items()
-        if (loop(group[0]) is not None or overlap(group)) and not _once_per_chunk(trace, group) and not _beats(group)
-    }
+    claimed = {table for calls in index.calls if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables}
+    parts: dict[tuple[str, str, Path], list[list[int]]] = {}
+    for calls in index.calls:
+        shape = calls.shape
+        if shape.writes and shape.operation in _VERBS and claimed.isdisjoint(shape.writes):
+            places = _single(index, calls, rule)
+            if places:
+                parts.setdefault((shape.operation, shape.writes[0], calls.path()), []).append(places)
+    groups = [Group(index, places[0] if len(places) == 1 else sorted(chain(*places))) for places in parts.values()]
+    groups.sort(key=lambda group: group.places[0])
+    batches = _batches(index) if groups and any(index.many) else {}
+    return [group for group in groups if _is_loop(group, batches)]
 
 
-def _once_per_chunk(trace: Trace, group: Group) -> bool:
-    """Tell whether the loop sends a batch each time, beside which this is bookkeeping."""
-    site = loop(group[0])
-    if site is None:
+def _single(index: Index, calls: Calls, rule: str) -> list[int]:
+    """Return the places of writes of one row that succeeded."""
+    rows = index.rows
+    wanted = (None, 1, 0) if calls.shape.operation == "INSERT" else (None, 1)
+    places = [place for place in calls.places if rows[place] in wanted]
+    if index.plain:
+        return places
+    statements, many, errors = index.trace.statements, index.many, index.errors
+    return [
+        place for place in places if errors[place] is None and not many[place] and not ignores(statements[place], rule)
+    ]
+
+
+def _is_loop(group: Group, batches: Mapping[str, int]) -> bool:
+    """Tell whether writes are a loop over rows: no heartbeat, and no bookkeeping beside a batch sent each time."""
+    site = loop(group.first)
+    if site is None and not overlap(group):
         return False
-    batches = [loop(statement) for statement in trace.statements if statement.many]
-    return sum(at is not None and at.function == site.function for at in batches) >= len(group)
-
-
-def _beats(group: Group) -> bool:
-    """Tell whether the writes come at regular, long intervals: a heartbeat, not a loop over rows."""
-    pauses = gaps(group)
-    return bool(pauses) and min(pauses) >= _BEAT_SECONDS and max(pauses) <= 2 * min(pauses)
-
-
-def _is_single_row(statement: Statement) -> bool:
-    return (
-        bool(statement.shape.writes)
-        and statement.operation in ("INSERT", "UPDATE", "DELETE", "MERGE")
-        and not statement.many
-        and statement.error is None
-        and (statement.rows is None or statement.rows == 1 or (statement.rows == 0 and statement.operation == "INSERT"))
+    return not (site is not None and batches.get(site.function, 0) >= group.size) and not has_beat(
+        group, _BEAT_SECONDS, 2
     )
 
 
-def _claims(statement: Statement) -> bool:
-    return "SKIP LOCKED" in statement.shape.text
+def _batches(index: Index) -> Mapping[str, int]:
+    """Count batches by the function that loops around them."""
+    sites = [loop(statement) for statement, many in zip(index.trace.statements, index.many, strict=True) if many]
+    return Counter(site.function for site in sites if site is not None)
 
 
-def _committed_alone(trace: Trace) -> set[int]:
-    """Return the ids of writes that were the only one of a committed transaction."""
-    writes: dict[int | None, Group] = {}
-    for statement in trace.statements:
-        if statement.shape.writes:
-            writes.setdefault(statement.transaction, []).append(statement)
-    return {
-        id(group[0])
-        for ordinal, group in writes.items()
-        if ordinal is not None and len(group) == 1 and trace.transactions[ordinal].outcome == "committed"
-    }
+def _committed_alone(index: Index) -> set[int]:
+    """Return the places of writes that were the only one of a committed transaction."""
+    writes: dict[int, int] = {}
+    for calls in index.calls:
+        if calls.shape.writes:
+            for place in calls.places:
+                ordinal = index.transactions[place]
+                if ordinal is not None:
+                    writes[ordinal] = -1 if ordinal in writes else place
+    transactions = index.trace.transactions
+    return {place for ordinal, place in writes.items() if place >= 0 and transactions[ordinal].outcome == "committed"}
 
 
 def _how(group: Group) -> str:
-    return "in a loop" if loop(group[0]) is not None else "side by side"
+    return "in a loop" if loop(group.first) is not None else "side by side"
 
 
 def _batch(group: Group) -> str:
-    statement = group[0]
+    statement = group.first
     table = statement.shape.writes[0]
     if statement.operation == "INSERT":
         return (
@@ -152,7 +153,7 @@ def _batch(group: Group) -> str:
 
 
 def _finding(rule: str, group: Group, title: str, advice: str) -> Finding:
-    first = group[0]
+    first = group.first
     looped = loop(first)
     return Finding(
         rule=rule,
@@ -161,8 +162,8 @@ def _finding(rule: str, group: Group, title: str, advice: str) -> Finding:
         site=looped or first.site,
         fingerprint=first.fingerprint,
         summary=first.summary,
-        count=len(group),
-        cost=saved(group),
+        count=group.size,
+        cost=group.saved(),
         evidence={
             "statement": first.shape.text,
             "issued_at": str(first.site) if first.site else None,
