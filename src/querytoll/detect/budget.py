@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
+from typing import Final, Generic, TypeVar
 
 from querytoll.detect.index import Index
 from querytoll.detect.rule import DATABASE_SECONDS, STATEMENTS, Rule, Signs
 from querytoll.model import Finding, Shape, Site
+
+_T = TypeVar("_T")
+_times: Final = itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +34,12 @@ class TooManyQueries(Rule):
         budget = dict(self.routes).get(trace.name, self.budget)
         if count <= budget:
             return ()
-        shapes = Counter[Shape]()
-        places = Counter[Site]()
-        for calls in index.calls:
-            shapes[calls.shape] += len(calls.places)
-            if calls.stack:
-                places[calls.stack[0]] += len(calls.places)
-        top = shapes.most_common(3)
+        shapes, top, site = _most(index)
         found = Finding(
             rule="too-many-queries",
-            title=f"{trace.name} sent {count} statements of {len(shapes)} shapes; the budget is {budget}",
+            title=f"{trace.name} sent {count} statements of {shapes} shapes; the budget is {budget}",
             advice=f"Begin with the most frequent: {', '.join(f'{shape.summary} x{times}' for shape, times in top)}.",
-            site=places.most_common(1)[0][0] if places else None,
+            site=site,
             count=count,
             evidence={"budget": budget, "shapes": {shape.text: times for shape, times in top}},
         )
@@ -83,3 +82,45 @@ class TooMuchDbTime(Rule):
 
     def signs(self) -> Signs:
         return {DATABASE_SECONDS: min((self.seconds, *dict(self.routes).values()))}
+
+
+def _most(index: Index) -> tuple[int, list[tuple[Shape, int]], Site | None]:
+    """Return how many shapes there are, the three most frequent with their numbers, and the most frequent line."""
+    shapes = _Tally[Shape]()
+    sites = _Tally[Site]()
+    for calls in index.calls:
+        shapes.add(calls.shape, len(calls.places))
+        if calls.stack:
+            sites.add(calls.stack[0], len(calls.places))
+    kinds = shapes.pairs(distinct=len(index.shapes))
+    lines = sites.pairs()
+    site = max(lines, key=_times)[0] if lines else None
+    return len(kinds), nlargest(3, kinds, key=_times), site
+
+
+class _Tally(Generic[_T]):
+    """Counts objects by identity first: to hash one that is frozen costs as much as to hash a hundred integers."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[_T, list[int]]] = {}
+
+    def add(self, one: _T, times: int) -> None:
+        known = self._seen.get(id(one))
+        if known is None:
+            self._seen[id(one)] = one, [times]
+        else:
+            known[1].append(times)
+
+    def pairs(self, distinct: int = 0) -> list[tuple[_T, int]]:
+        """Return the objects with their numbers, in order of the first; equal ones as one.
+
+        Args:
+            distinct: how many are known to be different.
+        """
+        pairs = [(one, sum(times)) for one, times in self._seen.values()]
+        if len(pairs) == distinct:
+            return pairs
+        equal: dict[_T, int] = {}
+        for one, times in pairs:
+            equal[one] = equal.get(one, 0) + times
+        return list(equal.items())

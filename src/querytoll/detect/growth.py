@@ -12,6 +12,23 @@ _REMEMBERED: Final = 20
 _ENOUGH: Final = 5
 
 
+class _Seen:
+    """Counts and rows of the last repetitions; how many of the latest are equal."""
+
+    __slots__ = ("equal", "last")
+
+    def __init__(self) -> None:
+        self.last: deque[tuple[int, int | None]] = deque(maxlen=_REMEMBERED)
+        self.equal = 0
+
+    def add(self, entry: tuple[int, int | None]) -> bool:
+        """Note a repetition and tell whether all were like it: then nothing was learnt."""
+        last = self.last
+        self.equal = self.equal + 1 if last and last[-1] == entry else 1
+        last.append(entry)
+        return self.equal >= len(last)
+
+
 class Growth:
     """Remember counts of repetitions per route and shape, the least recently seen first to go.
 
@@ -23,7 +40,7 @@ class Growth:
     def __init__(self, *, max_keys: int = 2_000, fan_out: int = 5) -> None:
         self._max_keys = max_keys
         self._fan_out = fan_out
-        self._seen: OrderedDict[Key, deque[tuple[int, int | None]]] = OrderedDict()
+        self._seen: OrderedDict[Key, _Seen] = OrderedDict()
         self._lock = Lock()
 
     def confidence(self, key: Key, count: int, rows: int | None, base: float) -> float:
@@ -36,12 +53,16 @@ class Growth:
             base: confidence from the request alone.
         """
         with self._lock:
-            seen = self._seen.setdefault(key, deque(maxlen=_REMEMBERED))
-            self._seen.move_to_end(key)
-            seen.append((count, rows))
-            while len(self._seen) > self._max_keys:
-                self._seen.popitem(last=False)
-            history = list(seen)
+            seen = self._seen.get(key)
+            if seen is None:
+                seen = self._seen[key] = _Seen()
+                if len(self._seen) > self._max_keys:
+                    self._seen.popitem(last=False)
+            else:
+                self._seen.move_to_end(key)
+            if seen.add((count, rows)):
+                return base
+            history = list(seen.last)
         counts = {count for count, _ in history}
         if len(counts) > 1:
             return max(base, 0.95)

@@ -17,6 +17,7 @@ Path = tuple[int, ...]
 started: Final = itemgetter(Statement._fields.index("started"))
 """Orders statements by their start; a function would cost twice as much."""
 _FIRST: Final = itemgetter(0)
+_NO_COLUMNS: Final = ((),) * len(Statement._fields)
 
 
 class Calls:
@@ -61,26 +62,34 @@ class Index:
         claims: starts of reads that lock what no other worker has locked, ascending.
     """
 
-    # Of a trace without statements.
-    sqls: Sequence[str] = ()
-    started: Sequence[float] = ()
-    elapsed: Sequence[float] = ()
-    rows: Sequence[int | None] = ()
-    many: Sequence[bool] = ()
-    binds: Sequence[int] = ()
-    transactions: Sequence[int | None] = ()
-    errors: Sequence[str | None] = ()
-    engines: Sequence[str] = ()
-    bind_counts: Sequence[int] = ()
-    sizes: Sequence[int | None] = ()
-    calls: Sequence[Calls] = ()
-    resets: Sequence[float] = ()
-    claims: Sequence[float] = ()
-    plain = True
-    repeated = ignored = failing = blocking = inlined = False
-    seconds = 0.0
-    total_rows = total_size = written = 0
+    sqls: Sequence[str]
+    started: Sequence[float]
+    elapsed: Sequence[float]
+    rows: Sequence[int | None]
+    many: Sequence[bool]
+    binds: Sequence[int]
+    transactions: Sequence[int | None]
+    errors: Sequence[str | None]
+    engines: Sequence[str]
+    bind_counts: Sequence[int]
+    sizes: Sequence[int | None]
+    calls: Sequence[Calls]
+    shapes: dict[str, list[Calls]]
+    repeated: bool
+    plain: bool
+    ignored: bool
+    failing: bool
+    blocking: bool
+    seconds: float
+    total_rows: int
+    total_size: int
 
+    inlined: bool
+    written: int
+    resets: Sequence[float]
+    claims: Sequence[float]
+
+    # Until somebody asks.
     _differing: bool | None = None
     _changes: dict[str, list[float]] | None = None
     _within: dict[int, list[Statement]] | None = None
@@ -88,12 +97,17 @@ class Index:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.shapes: dict[str, list[Calls]] = {}
-        if trace.statements:
-            self._look_through(trace.statements)
 
-    def _look_through(self, statements: tuple[Statement, ...]) -> None:
-        columns: Any = zip(*statements, strict=True)
+    def __getattr__(self, name: str) -> Any:
+        """Look the trace through when something of it is asked for the first time."""
+        if name not in Index.__annotations__ or "shapes" in self.__dict__:
+            raise AttributeError(name)
+        self._look_through()
+        return getattr(self, name)
+
+    def _look_through(self) -> None:
+        statements = self.trace.statements
+        columns: Any = zip(*statements, strict=True) if statements else _NO_COLUMNS
         # fmt: off
         (
             self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
@@ -102,12 +116,15 @@ class Index:
         ) = columns
         # fmt: on
         self.seconds = sum(self.elapsed)
-        self.total_rows = sum(filter(None, self.rows))
-        self.total_size = sum(filter(None, self.sizes))
+        self.total_rows = _total(self.rows)
+        self.total_size = _total(self.sizes)
+        # Counting what is None is the cheapest thing to ask of a column.
         self.failing = self.errors.count(None) < len(statements)
         self.blocking = any(blocking)
         self.ignored = any(ignored)
-        self.plain = not (self.failing or self.ignored or any(self.many) or "eager" in loads)
+        eager = loads.count(None) < len(statements) and "eager" in loads
+        self.plain = not (self.failing or self.ignored or eager or any(self.many))
+        self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, (), (), {}
         self.calls = _calls(shapes, stacks, relations)
         for calls in self.calls:
             self._note(calls)
@@ -206,7 +223,7 @@ class Group:
         ascending: whether the places are.
     """
 
-    __slots__ = ("_ascending", "_distinct", "_pick", "first", "index", "places", "size")
+    __slots__ = ("_ascending", "_distinct", "_slice", "first", "index", "places", "size")
 
     def __init__(self, index: Index, places: list[int], *, ascending: bool = True) -> None:
         self.index = index
@@ -215,14 +232,14 @@ class Group:
         self.places = places
         self._ascending = ascending
         self._distinct: int | None = None
-        # Statements in a row are sliced, which costs next to nothing. (Of a single place, itemgetter gives no tuple.)
+        # Statements in a row, as single ones are, are sliced, which costs next to nothing.
         in_a_row = ascending and places[-1] - places[0] == self.size - 1
-        self._pick = itemgetter(slice(places[0], places[-1] + 1)) if in_a_row else itemgetter(*places)
+        self._slice = slice(places[0], places[-1] + 1) if in_a_row else None
 
     def of(self, column: Sequence[Any]) -> tuple[Any, ...]:
         """Return their part of a column."""
-        picked: tuple[Any, ...] = self._pick(column)
-        return picked
+        picked: Any = column[self._slice] if self._slice is not None else itemgetter(*self.places)(column)
+        return tuple(picked)
 
     def statements(self) -> tuple[Statement, ...]:
         """Return themselves."""
@@ -267,13 +284,18 @@ def _calls(
     for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
         # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
         if shape is not last_shape or stack is not last_stack or relation is not last_relation or note is None:
-            calls = known.get((id(shape), id(stack), relation))
-            if calls is None:
-                calls = known[id(shape), id(stack), relation] = Calls(shape, stack, relation)
-            note = calls.places.append
             last_shape, last_stack, last_relation = shape, stack, relation
+            key = id(shape), id(stack), relation
+            calls = known.get(key)
+            if calls is None:
+                calls = known[key] = Calls(shape, stack, relation)
+            note = calls.places.append
         note(place)
     return list(known.values())
+
+
+def _total(column: Sequence[int | None]) -> int:
+    return sum(filter(None, column)) if column.count(None) < len(column) else 0
 
 
 def places_of(same: Sequence[Calls]) -> list[int]:

@@ -3,58 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from querytoll.detect.ignoring import Ignoring
 from querytoll.detect.index import Index
 from querytoll.detect.panel import panel_of
+from querytoll.detect.rule import IGNORED
 from querytoll.errors import Faults
 from querytoll.model import Detector, Finding, Report, Site, Statement, Trace
 
+_SEVERAL: Final = ("websocket", "test")
 _REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "commit-loop"))
 
 
 def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring: Ignoring | None = None) -> Report:
     """Return what the detectors find: one finding per cause, dearest first, without what is ignored."""
-    indexes = [Index(part) for part in _parts(trace)]
-    findings = _ask_all(indexes, detectors, faults)
+    findings, ignored = _found(trace, detectors, faults)
     if ignoring is not None:
-        for index in indexes:
-            if index.ignored:
-                ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
-                break
+        if ignored:
+            ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
         findings = ignoring.apply(findings)
     if len(findings) > 1:
         findings = merge(trace, findings)
     return Report(trace, tuple(findings))
 
 
+def _found(trace: Trace, detectors: Sequence[Detector], faults: Faults) -> tuple[list[Finding], bool]:
+    """Return all findings, and whether `querytoll.ignore` was around a statement."""
+    panel = panel_of(detectors)
+    findings: list[Finding] = []
+    ignored = 0
+    for part in (trace,) if trace.kind not in _SEVERAL else _parts(trace):
+        index = Index(part)
+        signs = panel.signs(index)
+        ignored |= signs & IGNORED
+        for detector, ask in panel.asked(signs):
+            try:
+                found = list(ask(index))
+                if found:
+                    findings += _checked(trace, detector, found)
+            except Exception as fault:
+                faults.caught("detect", fault)
+    return findings, ignored != 0
+
+
 def _parts(trace: Trace) -> list[Trace]:
     """Split what holds several units of work: messages of a websocket, requests within a test."""
-    if trace.kind not in ("websocket", "test"):
-        return [trace]
     windows: dict[int, list[Statement]] = {}
     for statement in trace.statements:
         windows.setdefault(statement.window, []).append(statement)
     if len(windows) < 2:
         return [trace]
     return [dataclasses.replace(trace, statements=tuple(part), dropped=0) for part in windows.values()]
-
-
-def _ask_all(indexes: Iterable[Index], detectors: Sequence[Detector], faults: Faults) -> list[Finding]:
-    """Ask every detector that may find something; one that raises is counted and the others go on."""
-    findings: list[Finding] = []
-    panel = panel_of(detectors)
-    for index in indexes:
-        for detector, ask in panel.asked(index):
-            try:
-                found = list(ask(index))
-                if found:
-                    findings += _checked(index.trace, detector, found)
-            except Exception as fault:
-                faults.caught("detect", fault)
-    return findings
 
 
 def _checked(trace: Trace, detector: Detector, found: list[Finding]) -> list[Finding]:
@@ -74,8 +75,7 @@ def _silenced(trace: Trace, findings: list[Finding], detectors: Sequence[Detecto
     """Return what would have been found without the `querytoll.ignore` blocks."""
     bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
     kept = {(finding.id, finding.count) for finding in findings}
-    indexes = [Index(part) for part in _parts(dataclasses.replace(trace, statements=bare))]
-    everything = _ask_all(indexes, detectors, faults)
+    everything, _ = _found(dataclasses.replace(trace, statements=bare), detectors, faults)
     return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
 

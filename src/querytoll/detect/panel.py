@@ -12,6 +12,7 @@ from querytoll.detect.rule import (
     DATABASE_SECONDS,
     FAILED,
     HELD_SECONDS,
+    IGNORED,
     INLINED,
     LOADED,
     REPEATED,
@@ -26,13 +27,10 @@ from querytoll.detect.rule import (
     Rule,
     Signs,
 )
-from querytoll.model import Detector, Finding
+from querytoll.model import Detector, Finding, Statement
 
 Question = tuple[Detector, Callable[[Index], Iterable[Finding]]]
 
-_MEASURED: Final = (
-    STATEMENTS, SECONDS, ROWS, SIZE, WRITTEN, DATABASE_SECONDS, TRANSACTION_SECONDS, HELD_SECONDS, WAIT_SECONDS
-)  # fmt: skip
 _MAX_PANELS: Final = 8
 
 
@@ -47,71 +45,107 @@ class Panel:
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         self.detectors = detectors
-        self.members = list(detectors)
+        self.size = len(detectors)
         signs = [_signs(detector) for detector in detectors]
         self._questions = [(_question(detector), sum(each)) for detector, each in zip(detectors, signs, strict=True)]
-        self._least = tuple(min((each[sign] for each in signs if sign in each), default=inf) for sign in _MEASURED)
+
+        def least(sign: int) -> float:
+            return min((each[sign] for each in signs if sign in each), default=inf)
+
+        self._statements, self._seconds, self._rows = least(STATEMENTS), least(SECONDS), least(ROWS)
+        self._size, self._written, self._database_seconds = least(SIZE), least(WRITTEN), least(DATABASE_SECONDS)
+        self._transaction_seconds, self._held_seconds = least(TRANSACTION_SECONDS), least(HELD_SECONDS)
+        self._wait_seconds = least(WAIT_SECONDS)
         self._asked: dict[int, tuple[Question, ...]] = {}
 
-    def asked(self, index: Index) -> tuple[Question, ...]:
-        """Return what to ask about a trace, in the detectors' order."""
-        shown = self._shown(index)
-        asked = self._asked.get(shown)
+    def asked(self, signs: int) -> tuple[Question, ...]:
+        """Return what to ask about a trace that shows some signs, in the detectors' order."""
+        asked = self._asked.get(signs)
         if asked is None:
-            asked = self._asked[shown] = tuple(
-                question for question, signs in self._questions if signs & shown or not signs
+            asked = self._asked[signs] = tuple(
+                question for question, wanted in self._questions if wanted & signs or not wanted
             )
         return asked
 
-    def _shown(self, index: Index) -> int:
+    def signs(self, index: Index) -> int:
         """Return the signs that a trace shows."""
         trace = index.trace
-        statements, seconds, rows, size, written, database, transaction, held, wait = self._least
-        shown = 0
-        if trace.statements:
-            shown = SENT
-            if index.repeated:
-                shown |= REPEATED
-            if index.seconds >= seconds:
-                shown |= SECONDS
-            if index.total_rows >= rows:
-                shown |= ROWS
-            if index.total_size >= size:
-                shown |= SIZE
-            if index.written >= written:
-                shown |= WRITTEN
-            if index.failing:
-                shown |= FAILED
-            if index.blocking:
-                shown |= BLOCKING
-            if index.inlined:
-                shown |= INLINED
-        if len(trace.statements) + trace.dropped >= statements:
-            shown |= STATEMENTS
-        if trace.database_seconds >= database:
-            shown |= DATABASE_SECONDS
+        sent = len(trace.statements)
+        signs = 0
+        if sent == 1:
+            signs = self._signs_of_one(trace.statements[0])
+        elif sent:
+            signs = self._signs_of_several(index)
+        if sent + trace.dropped >= self._statements:
+            signs |= STATEMENTS
+        if trace.database_seconds >= self._database_seconds:
+            signs |= DATABASE_SECONDS
         if trace.loads or trace.unread:
-            shown |= LOADED
-        for span in trace.transactions:
-            if span.elapsed >= transaction:
-                shown |= TRANSACTION_SECONDS
+            signs |= LOADED
+        for transaction in trace.transactions:
+            if transaction.elapsed >= self._transaction_seconds:
+                signs |= TRANSACTION_SECONDS
         for checkout in trace.connections:
-            if checkout.hold - checkout.busy >= held:
-                shown |= HELD_SECONDS
-            if checkout.wait >= wait:
-                shown |= WAIT_SECONDS
+            if checkout.hold - checkout.busy >= self._held_seconds:
+                signs |= HELD_SECONDS
+            if checkout.wait >= self._wait_seconds:
+                signs |= WAIT_SECONDS
             if checkout.error is not None:
-                shown |= FAILED
-        return shown
+                signs |= FAILED
+        return signs
+
+    def _signs_of_several(self, index: Index) -> int:
+        signs = SENT
+        if index.repeated:
+            signs |= REPEATED
+        if index.seconds >= self._seconds:
+            signs |= SECONDS
+        if index.total_rows >= self._rows:
+            signs |= ROWS
+        if index.total_size >= self._size:
+            signs |= SIZE
+        if index.written >= self._written:
+            signs |= WRITTEN
+        if index.failing:
+            signs |= FAILED
+        if index.blocking:
+            signs |= BLOCKING
+        if index.inlined:
+            signs |= INLINED
+        if index.ignored:
+            signs |= IGNORED
+        return signs
+
+    def _signs_of_one(self, statement: Statement) -> int:
+        """Return the signs of a trace's only statement, for which an index is not worth its price."""
+        shape = statement.shape
+        signs = SENT
+        if statement.elapsed >= self._seconds:
+            signs |= SECONDS
+        if (statement.rows or 0) >= self._rows:
+            signs |= ROWS
+        if (statement.size or 0) >= self._size:
+            signs |= SIZE
+        if shape.writes and self._written <= 1:
+            signs |= WRITTEN
+        if statement.error is not None:
+            signs |= FAILED
+        if statement.blocking:
+            signs |= BLOCKING
+        if shape.inlined:
+            signs |= INLINED
+        if statement.ignored:
+            signs |= IGNORED
+        return signs
 
 
 _panels: dict[int, Panel] = {}
 
 
 def panel_of(detectors: Sequence[Detector]) -> Panel:
-    """Return the panel of detectors, remembered for as long as they are the same objects."""
+    """Return the panel of detectors, remembered for the sequence: what is in it may not be exchanged."""
     panel = _panels.get(id(detectors))
-    if panel is None or panel.detectors is not detectors or panel.members != list(detectors):
+    if panel is None or panel.detectors is not detectors or panel.size != len(detectors):
         panel = Panel(detectors)
         if len(_panels) >= _MAX_PANELS:
             _panels.clear()

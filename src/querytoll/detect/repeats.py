@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,6 +142,8 @@ class DuplicateQuery(Rule):
         if len(places) < 2:
             return []
         reads = Group(index, places)
+        if reads.distinct() == reads.size:
+            return []
         values = [reads.of(column) for column in (index.binds, index.sqls, index.engines)]
         if not self.across_transactions:
             values.append(reads.of(index.transactions))
@@ -153,8 +155,9 @@ class DuplicateQuery(Rule):
             else:
                 known.append(place)
         equal = [group for group in groups.values() if len(group) > 1]
-        changes = index.changes(reads.first.shape.tables) if equal else ()
-        return [part for group in equal for part in _split(index, group, changes)] if changes else equal
+        if not equal or not (index.written or index.resets):
+            return equal
+        return [part for group in equal for part in _split(index, group)]
 
     def _judge(self, group: Group, paths: Mapping[int, Path]) -> Iterable[Finding]:
         """Judge reads with equal values; paths are those of all reads of the shape, where they have several."""
@@ -174,13 +177,14 @@ class DuplicateQuery(Rule):
 def _reads(index: Index, least: int) -> list[Group]:
     """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
     families: dict[str, list[_Member]] = {}
-    for order, (fingerprint, same) in enumerate(index.shapes.items()):
-        if (len(same) > 1 or len(same[0].places) > 1) and reads_tables(same[0].shape):
+    for order, same in enumerate(index.shapes.values()):
+        shape = same[0].shape
+        if (len(same) > 1 or len(same[0].places) > 1) and reads_tables(shape):
             for calls in same:
-                families.setdefault(calls.relation or fingerprint, []).append((order, calls))
+                families.setdefault(calls.relation or shape.fingerprint, []).append((order, calls))
     groups: list[tuple[int, list[int], bool]] = []
     for family in families.values():
-        for members in _by_path(family):
+        for members in (family,) if len(family) == 1 else _by_path(family):
             order, places, ascending = _merged(index, members)
             if len(places) >= least:
                 groups.append((order, places, ascending))
@@ -189,8 +193,6 @@ def _reads(index: Index, least: int) -> list[Group]:
 
 
 def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
-    if len(family) == 1:
-        return (family,)
     paths: dict[Path, list[_Member]] = {}
     for member in family:
         paths.setdefault(member[1].path(), []).append(member)
@@ -241,8 +243,11 @@ def _paths(same: list[Calls]) -> dict[int, Path]:
     return {place: path for calls, path in zip(same, paths, strict=True) for place in calls.places}
 
 
-def _split(index: Index, places: list[int], changes: Sequence[Sequence[float]]) -> list[list[int]]:
+def _split(index: Index, places: list[int]) -> list[list[int]]:
     """Split where something between two executions may have changed the answer, and leave out what is then single."""
+    changes = index.changes(index.trace.statements[places[0]].shape.tables)
+    if not changes:
+        return [places]
     parts: dict[tuple[int, ...], list[int]] = {}
     for place in places:
         moment = index.started[place]

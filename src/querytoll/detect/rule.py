@@ -40,6 +40,8 @@ WAIT_SECONDS: Final = 1 << 13
 """Seconds of the longest wait for a connection."""
 LOADED: Final = 1 << 14
 """A relationship or column that was loaded and not read."""
+IGNORED: Final = 1 << 15
+"""A statement within `querytoll.ignore`."""
 
 Signs = Mapping[int, float]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from querytoll.detect.common import ignores
-from querytoll.detect.index import Calls, Index, places_of
+from querytoll.detect.index import Calls, Group, Index, places_of
 from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
 from querytoll.model import Finding, Statement
@@ -92,8 +92,10 @@ class StatementChurn(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
-        for fingerprint, calls in index.shapes.items():
-            if self._is_settled(index, fingerprint, calls):
+        if len(index.trace.statements) == 1 and self._is_known(index.trace.statements[0]):
+            return
+        for calls in index.shapes.values():
+            if self._is_settled(index, calls):
                 continue
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
             if latest is not None and latest[1] >= self.texts:
@@ -112,15 +114,18 @@ class StatementChurn(Rule):
     def signs(self) -> Signs:
         return {SENT: 1}
 
-    def _is_settled(self, index: Index, fingerprint: str, same: list[Calls]) -> bool:
-        """Tell whether a shape has a single text in the trace, which is known, and not too many in all."""
-        sqls = index.sqls
-        sql = sqls[same[0].places[0]]
+    def _is_settled(self, index: Index, same: list[Calls]) -> bool:
+        """Tell whether a shape has but one text in the trace, which is no news."""
+        first = index.trace.statements[same[0].places[0]]
         for calls in same:
-            for place in calls.places:
-                if sqls[place] != sql:
+            if len(calls.places) > 1 or calls is not same[0]:
+                sqls = Group(index, calls.places).of(index.sqls)
+                if sqls.count(first.sql) < len(sqls):
                     return False
-        return 0 < self.memory.known(fingerprint, hash(sql)) < self.texts
+        return self._is_known(first)
+
+    def _is_known(self, statement: Statement) -> bool:
+        return 0 < self.memory.known(statement.shape.fingerprint, hash(statement.sql)) < self.texts
 
 
 def _latest(
