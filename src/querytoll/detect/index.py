@@ -97,16 +97,7 @@ class Index:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-
-    def __getattr__(self, name: str) -> Any:
-        """Look the trace through when something of it is asked for the first time."""
-        if name not in Index.__annotations__ or "shapes" in self.__dict__:
-            raise AttributeError(name)
-        self._look_through()
-        return getattr(self, name)
-
-    def _look_through(self) -> None:
-        statements = self.trace.statements
+        statements = trace.statements
         columns: Any = zip(*statements, strict=True) if statements else _NO_COLUMNS
         # fmt: off
         (

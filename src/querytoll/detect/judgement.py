@@ -35,11 +35,14 @@ def _found(trace: Trace, detectors: Sequence[Detector], faults: Faults) -> tuple
     findings: list[Finding] = []
     ignored = 0
     for part in (trace,) if trace.kind not in _SEVERAL else _parts(trace):
-        index = Index(part)
-        signs = panel.signs(index)
+        # An index costs more than all else that is done for one statement.
+        index = Index(part) if len(part.statements) > 1 else None
+        signs = panel.signs(part, index)
         ignored |= signs & IGNORED
         for detector, ask in panel.asked(signs):
             try:
+                if index is None:
+                    index = Index(part)
                 found = list(ask(index))
                 if found:
                     findings += _checked(trace, detector, found)

@@ -27,7 +27,8 @@ from querytoll.detect.rule import (
     Rule,
     Signs,
 )
-from querytoll.model import Detector, Finding, Statement
+from querytoll.detect.texts import StatementChurn
+from querytoll.model import Detector, Finding, Statement, Trace
 
 Question = tuple[Detector, Callable[[Index], Iterable[Finding]]]
 
@@ -56,6 +57,7 @@ class Panel:
         self._size, self._written, self._database_seconds = least(SIZE), least(WRITTEN), least(DATABASE_SECONDS)
         self._transaction_seconds, self._held_seconds = least(TRANSACTION_SECONDS), least(HELD_SECONDS)
         self._wait_seconds = least(WAIT_SECONDS)
+        self._are_news = [detector.is_news for detector in detectors if isinstance(detector, StatementChurn)]
         self._asked: dict[int, tuple[Question, ...]] = {}
 
     def asked(self, signs: int) -> tuple[Question, ...]:
@@ -67,15 +69,13 @@ class Panel:
             )
         return asked
 
-    def signs(self, index: Index) -> int:
-        """Return the signs that a trace shows."""
-        trace = index.trace
+    def signs(self, trace: Trace, index: Index | None) -> int:
+        """Return the signs that a trace shows; its index may be missing where it has one statement at most."""
         sent = len(trace.statements)
-        signs = 0
-        if sent == 1:
-            signs = self._signs_of_one(trace.statements[0])
-        elif sent:
+        if index is not None:
             signs = self._signs_of_several(index)
+        else:
+            signs = self._signs_of_one(trace.statements[0]) if sent else 0
         if sent + trace.dropped >= self._statements:
             signs |= STATEMENTS
         if trace.database_seconds >= self._database_seconds:
@@ -117,9 +117,11 @@ class Panel:
         return signs
 
     def _signs_of_one(self, statement: Statement) -> int:
-        """Return the signs of a trace's only statement, for which an index is not worth its price."""
         shape = statement.shape
-        signs = SENT
+        signs = 0
+        for is_news in self._are_news:
+            if is_news(statement):
+                signs = SENT
         if statement.elapsed >= self._seconds:
             signs |= SECONDS
         if (statement.rows or 0) >= self._rows:

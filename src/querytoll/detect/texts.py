@@ -92,8 +92,6 @@ class StatementChurn(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
-        if len(index.trace.statements) == 1 and self._is_known(index.trace.statements[0]):
-            return
         for calls in index.shapes.values():
             if self._is_settled(index, calls):
                 continue
@@ -122,10 +120,11 @@ class StatementChurn(Rule):
                 sqls = Group(index, calls.places).of(index.sqls)
                 if sqls.count(first.sql) < len(sqls):
                     return False
-        return self._is_known(first)
+        return not self.is_news(first)
 
-    def _is_known(self, statement: Statement) -> bool:
-        return 0 < self.memory.known(statement.shape.fingerprint, hash(statement.sql)) < self.texts
+    def is_news(self, statement: Statement) -> bool:
+        """Tell whether a statement's text is new, or one of too many."""
+        return not 0 < self.memory.known(statement.shape.fingerprint, hash(statement.sql)) < self.texts
 
 
 def _latest(
