@@ -49,7 +49,7 @@ class Index:
 
     Attributes:
         trace: the trace.
-        sqls, started, elapsed, rows, many, binds, transactions, errors, engines, bind_counts, sizes: columns.
+        sqls, started, elapsed, rows, many, loads, binds, transactions, errors, engines, bind_counts, sizes: columns.
         calls: the statements by shape, stack and relation, in order of the first of each.
         shapes: the same by fingerprint.
         repeated: a fingerprint has more than one statement.
@@ -67,6 +67,7 @@ class Index:
     elapsed: Sequence[float]
     rows: Sequence[int | None]
     many: Sequence[bool]
+    loads: Sequence[str | None]
     binds: Sequence[int]
     transactions: Sequence[int | None]
     errors: Sequence[str | None]
@@ -102,7 +103,7 @@ class Index:
         # fmt: off
         (
             self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
-            relations, loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking, _detached,
+            relations, self.loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking, _detached,
             ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
         ) = columns
         # fmt: on
@@ -113,7 +114,7 @@ class Index:
         self.failing = self.errors.count(None) < len(statements)
         self.blocking = any(blocking)
         self.ignored = any(ignored)
-        eager = loads.count(None) < len(statements) and "eager" in loads
+        eager = self.loads.count(None) < len(statements) and "eager" in self.loads
         self.plain = not (self.failing or self.ignored or eager or any(self.many))
         self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, (), (), {}
         self.calls = _calls(shapes, stacks, relations)

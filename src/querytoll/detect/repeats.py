@@ -176,13 +176,19 @@ class DuplicateQuery(Rule):
 
 def _reads(index: Index, least: int) -> list[Group]:
     """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
+    groups: list[tuple[int, list[int], bool]] = []
     families: dict[str, list[_Member]] = {}
     for order, same in enumerate(index.shapes.values()):
-        shape = same[0].shape
-        if (len(same) > 1 or len(same[0].places) > 1) and reads_tables(shape):
-            for calls in same:
-                families.setdefault(calls.relation or shape.fingerprint, []).append((order, calls))
-    groups: list[tuple[int, list[int], bool]] = []
+        calls = same[0]
+        alone = len(same) == 1
+        if (alone and len(calls.places) == 1) or not reads_tables(calls.shape):
+            continue
+        if alone and index.plain and not calls.relation:
+            if len(calls.places) >= least:
+                groups.append((order, calls.places, True))
+            continue
+        for calls in same:
+            families.setdefault(calls.relation or calls.shape.fingerprint, []).append((order, calls))
     for family in families.values():
         for members in (family,) if len(family) == 1 else _by_path(family):
             order, places, ascending = _merged(index, members)

@@ -6,12 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Final
 
 from querytoll.detect.common import ignores
-from querytoll.detect.index import Calls, Group, Index, places_of
+from querytoll.detect.index import Calls, Index, places_of
 from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
 from querytoll.model import Finding, Statement
+
+_MAX_QUIET: Final = 10_000
 
 
 class Texts:
@@ -20,6 +23,9 @@ class Texts:
     Args:
         max_shapes: shapes that are remembered, those with the oldest new text first to go.
         max_texts: texts counted per shape.
+
+    Attributes:
+        quiet: marks of statements that were looked at and gave no cause to say anything; forgotten with any new text.
     """
 
     def __init__(self, *, max_shapes: int = 1_000, max_texts: int = 64) -> None:
@@ -27,17 +33,15 @@ class Texts:
         self._max_texts = max_texts
         self._seen: OrderedDict[str, set[int]] = OrderedDict()
         self._lock = Lock()
-
-    def known(self, fingerprint: str, text: int) -> int:
-        """Return how many different texts its shape has had; 0 if this one is new."""
-        texts = self._seen.get(fingerprint)
-        return len(texts) if texts is not None and text in texts else 0
+        self.quiet: set[int] = set()
 
     def add(self, fingerprint: str, text: int) -> int:
         """Note the hash of a text and return how many different ones its shape has had."""
-        if known := self.known(fingerprint, text):
-            return known
+        known = self._seen.get(fingerprint)
+        if known is not None and text in known:
+            return len(known)
         with self._lock:
+            self.quiet = set()
             texts = self._seen.setdefault(fingerprint, set())
             self._seen.move_to_end(fingerprint)
             if len(texts) < self._max_texts:
@@ -92,11 +96,14 @@ class StatementChurn(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
+        quiet = self.memory.quiet
+        if not index.ignored and quiet.issuperset(map(hash, zip(index.sqls, index.many, index.loads, strict=True))):
+            return
         for calls in index.shapes.values():
-            if self._is_settled(index, calls):
-                continue
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
-            if latest is not None and latest[1] >= self.texts:
+            if latest is None or latest[1] < self.texts:
+                self._keep_quiet(index, calls, quiet)
+            else:
                 statement, count = latest
                 yield Finding(
                     rule="statement-churn",
@@ -112,19 +119,16 @@ class StatementChurn(Rule):
     def signs(self) -> Signs:
         return {SENT: 1}
 
-    def _is_settled(self, index: Index, same: list[Calls]) -> bool:
-        """Tell whether a shape has but one text in the trace, which is no news."""
-        first = index.trace.statements[same[0].places[0]]
-        for calls in same:
-            if len(calls.places) > 1 or calls is not same[0]:
-                sqls = Group(index, calls.places).of(index.sqls)
-                if sqls.count(first.sql) < len(sqls):
-                    return False
-        return not self.is_news(first)
-
     def is_news(self, statement: Statement) -> bool:
-        """Tell whether a statement's text is new, or one of too many."""
-        return not 0 < self.memory.known(statement.shape.fingerprint, hash(statement.sql)) < self.texts
+        """Tell whether a statement, the only one of its trace, has to be looked at."""
+        return hash((statement.sql, statement.many, statement.load)) not in self.memory.quiet
+
+    def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
+        """Remember that statements say nothing, unless something new was seen meanwhile: then the set is another's."""
+        if not index.ignored and len(quiet) < _MAX_QUIET:
+            sqls, many, loads = index.sqls, index.many, index.loads
+            for calls in same:
+                quiet.update([hash((sqls[place], many[place], loads[place])) for place in calls.places])
 
 
 def _latest(
