@@ -17,6 +17,12 @@ from querytoll.settings import Settings
 SIZES: Final = (100, 10_000)
 _TABLES: Final = ("orders", "items", "customers", "products", "reviews")
 _LOOPING: Final = (Site("/app/repository.py", 20, "Repository.get"), Site("/app/api.py", 7, "show", looping=True))
+_ONCE: Final = _LOOPING[:1]
+
+
+@cache
+def _stack(number: int) -> tuple[Site, ...]:
+    return _LOOPING[0], Site("/app/api.py", number, f"show_{number}")
 
 
 @cache
@@ -50,13 +56,13 @@ def repeated(number: int) -> Statement:
 def varied(number: int) -> Statement:
     """Reads of two hundred shapes from as many places, each again and again with other values."""
     kind = number % 200
-    stack = (Site("/app/repository.py", 20, "Repository.get"), Site("/app/api.py", kind, f"show_{kind}"))
-    return _statement(number, _shape(kind, _TABLES[kind % len(_TABLES)]), stack, number)
+    return _statement(number, _shape(kind, _TABLES[kind % len(_TABLES)]), _stack(kind), number)
 
 
 def duplicated(number: int) -> Statement:
     """Reads with the same values, over and over."""
-    return _statement(number, _shape(number % 7, _TABLES[number % 5]), _LOOPING[:1], number % 3)
+    kind = number % 7
+    return _statement(number, _shape(kind, _TABLES[kind % len(_TABLES)]), _ONCE, number % 3)
 
 
 KINDS: Final[dict[str, Callable[[int], Statement]]] = {kind.__name__: kind for kind in (repeated, varied, duplicated)}

@@ -103,8 +103,8 @@ class Index:
         # fmt: off
         (
             self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
-            relations, self.loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking, _detached,
-            ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
+            relations, self.loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking,
+            _detached, ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
         ) = columns
         # fmt: on
         self.seconds = sum(self.elapsed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -41,11 +41,11 @@ class Texts:
         if known is not None and text in known:
             return len(known)
         with self._lock:
-            self.quiet = set()
             texts = self._seen.setdefault(fingerprint, set())
             self._seen.move_to_end(fingerprint)
             if len(texts) < self._max_texts:
                 texts.add(text)
+                self.quiet = set()
             while len(self._seen) > self._max_shapes:
                 self._seen.popitem(last=False)
             return len(texts)
@@ -97,7 +97,7 @@ class StatementChurn(Rule):
 
     def find(self, index: Index) -> Iterator[Finding]:
         quiet = self.memory.quiet
-        if not index.ignored and quiet.issuperset(map(hash, zip(index.sqls, index.many, index.loads, strict=True))):
+        if not index.ignored and quiet.issuperset(_marks(index)):
             return
         for calls in index.shapes.values():
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
@@ -121,14 +121,26 @@ class StatementChurn(Rule):
 
     def is_news(self, statement: Statement) -> bool:
         """Tell whether a statement, the only one of its trace, has to be looked at."""
-        return hash((statement.sql, statement.many, statement.load)) not in self.memory.quiet
+        return _mark(statement) not in self.memory.quiet
 
     def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
         """Remember that statements say nothing, unless something new was seen meanwhile: then the set is another's."""
         if not index.ignored and len(quiet) < _MAX_QUIET:
-            sqls, many, loads = index.sqls, index.many, index.loads
-            for calls in same:
-                quiet.update([hash((sqls[place], many[place], loads[place])) for place in calls.places])
+            statements = index.trace.statements
+            quiet.update([_mark(statements[place]) for place in places_of(same)])
+
+
+def _mark(statement: Statement) -> int:
+    """Return what is equal for statements that mean the same to a rule of texts."""
+    if statement.many or statement.load is not None:
+        return hash((statement.sql, statement.many, statement.load))
+    return hash(statement.sql)
+
+
+def _marks(index: Index) -> Iterable[int]:
+    if index.plain and not any(index.loads):
+        return map(hash, index.sqls)
+    return map(_mark, index.trace.statements)
 
 
 def _latest(
