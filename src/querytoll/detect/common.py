@@ -96,7 +96,8 @@ def moves_a_window(group: Group) -> bool:
 def _follows_a_window(digests: list[tuple[int, ...]], roles: tuple[Role, ...], at: int) -> bool:
     """Tell whether a compared value is always that of a bound too: `a > :x OR (a = :x AND id > :y)`."""
     bounds = [place for place, role in enumerate(roles) if role == "window"]
-    return all(any(each[at] == each[bound] for bound in bounds) for each in digests)
+    whole = len(roles)  # an execution with very many values has no digests
+    return all(len(each) == whole and any(each[at] == each[bound] for bound in bounds) for each in digests)
 
 
 @lru_cache(maxsize=1_000)
