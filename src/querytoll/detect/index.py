@@ -84,14 +84,14 @@ class Index:
     seconds: float
     total_rows: int
     total_size: int
-
     inlined: bool
     written: int
-    resets: Sequence[float]
-    claims: Sequence[float]
+    resets: list[float]
+    claims: list[float]
 
     # Until somebody asks.
     _differing: bool | None = None
+    _failed_transactions: set[int] | None = None
     _changes: dict[str, list[float]] | None = None
     _within: dict[int, list[Statement]] | None = None
     _ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
@@ -116,10 +116,12 @@ class Index:
         self.ignored = any(ignored)
         eager = self.loads.count(None) < len(statements) and "eager" in self.loads
         self.plain = not (self.failing or self.ignored or eager or any(self.many))
-        self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, (), (), {}
+        self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, [], [], {}
         self.calls = _calls(shapes, stacks, relations)
         for calls in self.calls:
             self._note(calls)
+        self.resets.sort()
+        self.claims.sort()
         self.repeated = len(self.shapes) < len(statements)
 
     def _note(self, calls: Calls) -> None:
@@ -135,14 +137,9 @@ class Index:
             self.written += len(calls.places)
         elif shape.locking or not shape.tables:
             if "SKIP LOCKED" in shape.text:
-                self.claims = self._merged(self.claims, calls)
-            elif (
-                shape.operation in ("SET", "RESET", "LISTEN") or "set_config" in shape.text or "advisory" in shape.text
-            ):
-                self.resets = self._merged(self.resets, calls)
-
-    def _merged(self, moments: Sequence[float], calls: Calls) -> list[float]:
-        return sorted((*moments, *map(self.started.__getitem__, calls.places)))
+                self.claims += map(self.started.__getitem__, calls.places)
+            elif shape.operation in _SETTING or "set_config" in shape.text or "advisory" in shape.text:
+                self.resets += map(self.started.__getitem__, calls.places)
 
     def all_differ(self) -> bool:
         """Tell whether no two statements have equal bind values."""
@@ -199,7 +196,9 @@ class Index:
 
     def failed_transactions(self) -> set[int]:
         """Return the transactions in which a statement failed."""
-        return {each.transaction for each in self.failed() if each.transaction is not None}
+        if self._failed_transactions is None:
+            self._failed_transactions = {each.transaction for each in self.failed() if each.transaction is not None}
+        return self._failed_transactions
 
     def failed(self) -> list[Statement]:
         """Return the statements with an error."""
