@@ -35,7 +35,7 @@ def _parts(trace: Trace) -> list[Trace]:
         windows.setdefault(statement.window, []).append(statement)
     if len(windows) < 2:
         return [trace]
-    return [dataclasses.replace(trace, statements=tuple(part), dropped=0) for part in windows.values()]
+    return [trace._replace(statements=tuple(part), dropped=0) for part in windows.values()]
 
 
 def _ask(trace: Trace, detectors: Iterable[Detector], faults: Faults) -> list[Finding]:
@@ -64,7 +64,7 @@ def _silenced(trace: Trace, findings: list[Finding], detectors: Iterable[Detecto
     """Return what would have been found without the `querytoll.ignore` blocks."""
     bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
     kept = {(finding.id, finding.count) for finding in findings}
-    parts = _parts(dataclasses.replace(trace, statements=bare))
+    parts = _parts(trace._replace(statements=bare))
     everything = [finding for part in parts for finding in _ask(part, detectors, faults)]
     return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
