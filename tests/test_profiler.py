@@ -783,7 +783,7 @@ def test_faults_of_ours_never_reach_a_block(caplog: pytest.LogCaptureFixture) ->
     profiler = Profiler(sinks=[reports.append])
     with profiler.profile("block") as block:
         assert block._window is not None
-        block._window.entries.append("unreadable")  # type: ignore[arg-type]
+        block._window.rows.append("unreadable")  # type: ignore[arg-type]
     assert (block.trace.name, block.trace.statements, reports) == ("block", (), [])
     assert profiler.faults.counts == {"capture": 1}
     assert len(caplog.records) == 1

@@ -17,6 +17,11 @@ from greenlet import greenlet as Greenlet
 
 from querytoll.model import Site
 
+Step = tuple[CodeType, int | None]
+"""A frame that awaits a greenlet: its code, and of the application's frames the instruction."""
+Way = tuple[tuple[Step, ...], tuple[Site, ...]]
+"""Frames that await a greenlet, and the stack that was found behind them."""
+
 LIBRARY: Final = 0
 APPLICATION: Final = 1
 EDGE: Final = 2
@@ -41,6 +46,7 @@ _JUMPS: Final = frozenset((*dis.hasjrel, *dis.hasjabs))
 _UNCONDITIONAL: Final = frozenset(("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"))
 _NO_FALL_THROUGH: Final = _UNCONDITIONAL | {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"}
 _MAX_SITES: Final = 20_000
+_MAX_WAYS: Final = 5_000
 
 
 class CallSites:
@@ -73,40 +79,102 @@ class CallSites:
         self._kinds: dict[str, int] = {}
         # The code object is kept with its sites: its id must not be reused while it is a key.
         self._sites: dict[tuple[int, int], tuple[Site, CodeType]] = {}
+        self._ways: dict[tuple[object, ...], Way] = {}
+        self._last: dict[str, Way] = {}
 
-    def stack(self, skip: int) -> tuple[Site, ...]:
+    def stack(self, skip: int, sent: str | None = None) -> tuple[Site, ...]:
         """Return the application's frames, innermost first.
+
+        Inside of its greenlet, SQLAlchemy's twenty frames are walked once for each statement and way to it: the frames
+        that await the greenlet tell whether the way is known.
 
         Args:
             skip: frames above this function that are known to be of no interest; fewer than the stack has.
+            sent: the statement's text; None: every frame is looked at.
         """
-        frame: FrameType | None = sys._getframe(skip)
-        kinds, known, depth = self._kinds, self._sites, self._depth
-        found: list[Site] = []
-        greenlet: Greenlet | None = getcurrent()
-        while True:
-            while frame is not None:
-                code = frame.f_code
-                kind = kinds.get(code.co_filename)
-                if kind is None:
-                    kind = self._learn(code.co_filename)
-                if kind:
-                    if kind == EDGE:
-                        return tuple(found)
-                    entry = known.get((id(code), frame.f_lasti))
-                    found.append(entry[0] if entry is not None else self._site(frame, code))
-                    if len(found) == depth:
-                        return tuple(found)
+        parent = getcurrent().parent
+        if sent is None or parent is None or parent.parent is not None:
+            return self._walk(sys._getframe(skip))[1]
+        way = self._last.get(sent)
+        if way is not None:
+            # Of the frame that spawned the greenlet nothing is to be learned.
+            frame: FrameType | None = parent.gr_frame.f_back  # type: ignore[union-attr]
+            for code, at in way[0]:
+                if frame is None or frame.f_code is not code or (at is not None and frame.f_lasti != at):
+                    break
                 frame = frame.f_back
-            greenlet = greenlet.parent if greenlet is not None else None
-            if greenlet is None:
-                return tuple(found)
-            frame = greenlet.gr_frame
+            else:
+                return way[1]
+        return self._way(sent, parent, skip + 1)
 
-    def _learn(self, filename: str) -> int:
-        kind = self.kind(filename)
-        if len(self._kinds) < _MAX_SITES:
-            self._kinds[filename] = kind
+    def _way(self, sent: str, parent: Greenlet, skip: int) -> tuple[Site, ...]:
+        """Find the way by all that awaits the greenlet, not by what awaited it last; else walk it."""
+        spawning = parent.gr_frame
+        steps, ended = self._outside(spawning and spawning.f_back)
+        # The code objects are kept with their way: their ids must not be reused while they are a key.
+        key = (sent, *((id(code), at) for code, at in steps if at is not None))
+        way = self._ways.get(key)
+        if way is None:
+            inside, stack = self._walk(sys._getframe(skip))
+            if inside or not ended or spawning is None or self._kind(spawning.f_code.co_filename) != LIBRARY:
+                return stack
+            way = (steps, stack)
+            if len(self._ways) >= _MAX_WAYS:
+                self._ways.clear()
+            self._ways[key] = way
+        if len(self._last) >= _MAX_WAYS:
+            self._last.clear()
+        self._last[sent] = way
+        return way[1]
+
+    def _outside(self, frame: FrameType | None) -> tuple[tuple[Step, ...], bool]:
+        """Return the frames from this one to the edge of the request or to the depth of a stack; whether it was met."""
+        steps: list[Step] = []
+        depth = 0
+        while frame is not None:
+            kind = self._kind(frame.f_code.co_filename)
+            steps.append((frame.f_code, frame.f_lasti if kind == APPLICATION else None))
+            depth += kind == APPLICATION
+            if kind == EDGE or depth == self._depth:
+                return tuple(steps), True
+            frame = frame.f_back
+        return tuple(steps), False
+
+    def _walk(self, frame: FrameType | None) -> tuple[bool, tuple[Site, ...]]:
+        """Return whether the frame's own greenlet runs application code, and the stack."""
+        found: list[Site] = []
+        ended = self._collect(frame, found)
+        inside = bool(found)
+        greenlet = getcurrent().parent
+        while greenlet is not None and not ended:
+            ended = self._collect(greenlet.gr_frame, found)
+            greenlet = greenlet.parent
+        return inside, tuple(found)
+
+    def _collect(self, frame: FrameType | None, found: list[Site]) -> bool:
+        """Append the application's frames of one greenlet; True where the stack ends with them."""
+        kinds, known, depth = self._kinds, self._sites, self._depth
+        while frame is not None:
+            code = frame.f_code
+            kind = kinds.get(code.co_filename)
+            if kind is None:
+                kind = self._kind(code.co_filename)
+            if kind:
+                if kind == EDGE:
+                    return True
+                entry = known.get((id(code), frame.f_lasti))
+                found.append(entry[0] if entry is not None else self._site(frame, code))
+                if len(found) == depth:
+                    return True
+            frame = frame.f_back
+        return False
+
+    def _kind(self, filename: str) -> int:
+        kind = self._kinds.get(filename)
+        if kind is None:
+            kind = self.kind(filename)
+            if len(self._kinds) < _MAX_SITES:
+                self._kinds[filename] = kind
         return kind
 
     def kind(self, filename: str) -> int:

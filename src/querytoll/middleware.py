@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from querytoll.capture import Window
 from querytoll.capture.assemble import Request, so_far
 from querytoll.capture.reads import Returned
+from querytoll.capture.window import STACK
 from querytoll.errors import Faults
 from querytoll.model import Kind
 from querytoll.routing import (
@@ -111,18 +112,19 @@ class _Observed:
 
     def sending(self, send: Send) -> Send:
         async def watched(message: Message) -> None:
-            try:
-                message = self._sent(message)
-            except Exception as fault:
-                self._profiler.faults.caught("middleware", fault)
+            kind = message.get("type")
+            if kind not in _BODIES:
+                try:
+                    message = self._sent(kind, message)
+                except Exception as fault:
+                    self._profiler.faults.caught("middleware", fault)
             await send(message)
-            if message.get("type") in _BODIES and not message.get("more_body", False):
+            if kind in _BODIES and not message.get("more_body", False):
                 self._request.response_ended = self._window.now()
 
         return watched
 
-    def _sent(self, message: Message) -> Message:
-        kind = message["type"]
+    def _sent(self, kind: Any, message: Message) -> Message:
         if kind in _STARTS:
             self._request.status = message["status"]
             self._request.response_began = self._window.now()
@@ -157,7 +159,7 @@ class _Observed:
     def _locate(self, request: Request) -> None:
         """Note what tells the parts of the request apart, and whose statements have no line of their own."""
         request.dependencies = dependency_codes(self._scope)
-        if not all(entry.stack for entry in self._window.entries):
+        if not all(row[STACK] for row in self._window.rows):
             code = endpoint_code(self._scope)
             if code is not None:
                 request.endpoint = self._window.capture.sites.definition(code)
@@ -177,7 +179,7 @@ class _Observed:
                 request.status = 499 if isinstance(error, asyncio.CancelledError) else 500
             request.method = method_label(self._scope)
             request.route = route_template(self._scope)
-            if self._window.entries:
+            if self._window.rows:
                 self._locate(request)
             if self._window.reads is not None and error is None:
                 request.returned = self._returned()

@@ -150,8 +150,7 @@ class Statement(NamedTuple):
         return self.stack[0] if self.stack else None
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """A transaction, from its first statement to its end.
 
     Args:
@@ -173,8 +172,7 @@ class Transaction:
     site: Site | None
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(NamedTuple):
     """A pooled connection's stay with the request.
 
     Args:
@@ -244,8 +242,7 @@ class Unread:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """What one request, task, test or block did to the database; plain data, complete once its window closed.
 
     Args:
@@ -331,8 +328,7 @@ class Finding:
         object.__setattr__(self, "id", hashlib.blake2b(key.encode(errors="replace"), digest_size=8).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A trace and what was found in it.
 
     Args:

@@ -139,7 +139,7 @@ class Profiler:
         if not window.closed:
             window.close()
         loop = asyncio._get_running_loop()
-        if loop is None or len(window.entries) <= LARGE_TRACE:
+        if loop is None or len(window.rows) <= LARGE_TRACE:
             self.deliver(window, request)
             return
         # Not the loop's own future: whoever drains may run on another loop, or in a process forked since.

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -495,7 +495,7 @@ class IndexRecording(Recording):
         trace = super()._judged(window).trace
         of = {statement.fingerprint: statement for statement in reversed(trace.statements)}
         missed = {access.fingerprint: access for access in self._missed()}
-        trace = replace(trace, statements=tuple(one for one in trace.statements if one.fingerprint in missed))
+        trace = trace._replace(statements=tuple(one for one in trace.statements if one.fingerprint in missed))
         return Report(trace, tuple(_unserved(of[key], access) for key, access in missed.items() if key in of))
 
     def _missed(self) -> list[Access]:

@@ -53,7 +53,7 @@ def test_equal_values_have_equal_digests(parameters: list[Any]) -> None:
 @example((["1"], [1]))
 def test_different_values_have_different_digests(pair: tuple[list[Any], list[Any]]) -> None:
     one, other = pair
-    assert (binds_of(tuple(one)).digest == binds_of(tuple(other)).digest) is (one == other)
+    assert (binds_of(tuple(one))[0] == binds_of(tuple(other))[0]) is (one == other)
 
 
 @settings(deadline=None)
@@ -65,7 +65,7 @@ def test_each_value_has_a_digest_of_its_own(
     parameters, changed = [*others], [*others]
     parameters.insert(position, pair[0])
     changed.insert(position, pair[1])
-    before, after = binds_of(tuple(parameters)).each, binds_of(tuple(changed)).each
+    before, after = binds_of(tuple(parameters))[1], binds_of(tuple(changed))[1]
     assert len(before) == len(parameters)
     differences = [n for n, (one, two) in enumerate(zip(before, after, strict=True)) if one != two]
     assert differences == [n for n, (one, two) in enumerate(zip(parameters, changed, strict=True)) if one != two]
@@ -73,9 +73,9 @@ def test_each_value_has_a_digest_of_its_own(
 
 def test_many_values_have_one_digest_only() -> None:
     """Promise 3: what is kept of one statement is bounded."""
-    assert len(binds_of(tuple(range(16))).each) == 16
-    assert binds_of(tuple(range(17))).each == ()
-    assert binds_of((*range(17), [])).each == ()
+    assert len(binds_of(tuple(range(16)))[1]) == 16
+    assert binds_of(tuple(range(17)))[1] == ()
+    assert binds_of((*range(17), []))[1] == ()
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ def test_many_values_have_one_digest_only() -> None:
     [((), 0), ({}, 0), ((1, "a", None), 3), (([1, 2, 3],), 3), ((1, [2, 3], (4,)), 4), (tuple(range(50)), 50)],
 )
 def test_values_inside_of_arrays_are_counted(parameters: Any, total: int) -> None:
-    assert binds_of(parameters).total == total
+    assert binds_of(parameters)[2] == total
 
 
 def test_unhashable_values_are_told_apart_by_content() -> None:
     """A buffer's digest is its content's, not its address', which is used again once the buffer is gone."""
-    assert len({binds_of((bytearray(str(n).encode()),)).digest for n in range(100)}) == 100
+    assert len({binds_of((bytearray(str(n).encode()),))[0] for n in range(100)}) == 100
     assert binds_of((memoryview(bytearray(b"x")),)) == binds_of((memoryview(bytearray(b"x")),))
 
 
 @pytest.mark.parametrize("wrap", [Json, Jsonb])
 def test_documents_that_a_driver_wraps_are_told_apart_by_content(wrap: type[Json | Jsonb]) -> None:
     """psycopg's wrapper compares by address, and the next one of a loop has the same address."""
-    assert len({binds_of((wrap({"n": n}),)).digest for n in range(100)}) == 100
+    assert len({binds_of((wrap({"n": n}),))[0] for n in range(100)}) == 100
     assert binds_of((wrap({"n": [1, -1]}), 1)) == binds_of((wrap({"n": [1, -1]}), 1))
     assert binds_of((wrap([-1]),)) != binds_of((wrap([-2]),))
 
@@ -111,20 +111,20 @@ class Frozen:
 
 def test_values_that_cannot_be_compared_are_different() -> None:
     """What a digest cannot tell is never called a duplicate, and never a fault."""
-    assert len({binds_of((Wrapped(),)).digest for _ in range(100)}) == 100
-    assert len({binds_of((Frozen([n]),)).digest for n in range(100)}) == 100
-    assert len({binds_of(([Frozen([])],)).digest for n in range(100)}) == 100
+    assert len({binds_of((Wrapped(),))[0] for _ in range(100)}) == 100
+    assert len({binds_of((Frozen([n]),))[0] for n in range(100)}) == 100
+    assert len({binds_of(([Frozen([])],))[0] for n in range(100)}) == 100
 
 
 def test_no_values_are_none() -> None:
-    assert NONE.total == 0
-    assert NONE.each == binds_of(()).each
+    assert NONE[2] == 0
+    assert NONE[1] == binds_of(())[1]
 
 
 def test_a_digest_holds_nothing_of_its_value() -> None:
     """The key is random: hashes that everybody can compute appear nowhere."""
     for value in (7, 2**40, "ada", b"ada"):
-        assert {hash(value), hash((value,)), value}.isdisjoint({*binds_of((value,)).each, binds_of((value,)).digest})
+        assert {hash(value), hash((value,)), value}.isdisjoint({*binds_of((value,))[1], binds_of((value,))[0]})
 
 
 def _refilled(value: Any) -> Any:

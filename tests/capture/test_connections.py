@@ -30,7 +30,7 @@ from sqlalchemy.pool import (
 )
 
 from querytoll.capture import Capture, attach
-from querytoll.capture.assemble import _union
+from querytoll.capture.ledger import _union
 from querytoll.model import Checkout, Outcome, Trace, Transaction
 from scripts.postgres import CACHE, Server, embedded
 from tests.capture.models import Author, Shelf

@@ -543,16 +543,13 @@ def explode(*args: Any, **options: Any) -> Any:
 
 
 INJECTIONS: dict[str, tuple[Any, str]] = {
-    "entry": (listeners, "_entry"),
     "span": (listeners, "_span"),
     "binds": (listeners, "binds_of"),
     "tap": (connections, "tap_of"),
     "link": (connections, "link_of"),
     "call site": (CallSites, "stack"),
     "subject": (orm, "subject"),
-    "window": (Window, "add"),
     "only": (Window, "sees"),
-    "Entry": (listeners, "Entry"),
     "annotate": (listeners, "annotate"),
     "code": (listeners, "code_of"),
     "checkout": (Window, "checked_out"),
@@ -612,7 +609,7 @@ async def test_a_fault_in_one_window_is_logged_once(
     """A hundred faults of one kind are a hundred counts and one line."""
     engine = database.engine()
     with Watch(faulty), Watch(faulty) if outer else contextlib.nullcontext():
-        monkeypatch.setattr(listeners, "_entry", explode)
+        monkeypatch.setattr(orm, "subject", explode)
         await run(engine, lambda c: [c.execute(ONE) for _ in range(100)])
     assert faulty.faults.counts == {"capture": 100}
     assert len([record for record in caplog.records if record.name == "querytoll"]) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-from dataclasses import replace
 from inspect import getattr_static
 from typing import Any
 
@@ -285,7 +284,7 @@ async def test_columns_count_from_the_threshold_on(engine: AsyncEngine) -> None:
     assert [unread.columns for unread in trace.unread] == [("contract",)]
     assert list(OverFetch(columns=2, size=1_000_000)(trace)) == []
     assert len(list(OverFetch(columns=1, size=1_000_000)(trace))) == 1
-    assert list(OverFetch()(replace(trace, status=500))) == []
+    assert list(OverFetch()(trace._replace(status=500))) == []
 
 
 async def _read_contract(session: AsyncSession) -> Any:

@@ -6,7 +6,7 @@ import itertools
 import random
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 _KEY: Final = random.SystemRandom().getrandbits(62)
@@ -19,21 +19,11 @@ _MINUS_ONE: Final = hash((_KEY, "-1"))
 _unequal: Final = itertools.count(1)
 
 
-class Binds(NamedTuple):
-    """What is kept of a statement's bind values.
+Binds = tuple[int, tuple[int, ...], int]
+"""What is kept of a statement's bind values: the keyed hash of all of them; the keyed hash of each, in their order,
+none where there are more than 16; how many there are, those inside of arrays counted."""
 
-    Args:
-        digest: keyed hash of all of them.
-        each: keyed hash of each, in their order; empty where there are more than 16.
-        total: values, those inside of arrays counted.
-    """
-
-    digest: int
-    each: tuple[int, ...]
-    total: int
-
-
-NONE: Final = Binds(0, (), 0)
+NONE: Final[Binds] = (0, (), 0)
 
 
 def binds_of(parameters: Any) -> Binds:
@@ -41,17 +31,26 @@ def binds_of(parameters: Any) -> Binds:
 
     Equal values give equal digests. The values cannot be computed back: the key is secret and new in every process.
     """
-    values = tuple(parameters.values() if isinstance(parameters, dict) else parameters)
+    if type(parameters) is tuple and len(parameters) == 1 and type(parameters[0]) in _PLAIN:
+        digest = hash((_KEY, parameters[0]))
+        if digest == _AMBIGUOUS and parameters[0] == -1:
+            digest = _MINUS_ONE
+        each = (digest,)
+        return hash(each), each, 1
+    return _several(tuple(parameters.values() if isinstance(parameters, dict) else parameters))
+
+
+def _several(values: tuple[Any, ...]) -> Binds:
     count = total = len(values)
     if not _PLAIN.issuperset(map(type, values)):
         total = sum(map(_size, values))
         values = tuple(map(_frozen, values))
     if count > _MAX_SEPARATE:
-        return Binds(hash((_KEY, values, -1 in values)), (), total)
+        return hash((_KEY, values, -1 in values)), (), total
     each = tuple([hash((_KEY, value)) for value in values])
     if _AMBIGUOUS in each:
         each = tuple(_MINUS_ONE if value == -1 else known for value, known in zip(values, each, strict=True))
-    return Binds(hash(each), each, total)
+    return hash(each), each, total
 
 
 def _size(value: Any) -> int:

@@ -101,24 +101,25 @@ class Link:
 
 def link_of(connection: Any, moment: float) -> Link | None:
     """Return the link of a proxied connection, made now if it was checked out unseen; None for a detached one."""
-    record = connection.record_info
+    record = connection._connection_record
     if record is None:
         return None
-    link: Link | None = record.get(_LINK)
-    if link is None:
-        link = record[_LINK] = Link(Hold(moment, moment))
+    info = record.record_info
+    if _LINK in info:
+        return info[_LINK]  # type: ignore[no-any-return]
+    link = info[_LINK] = Link(Hold(moment, moment))
     return link
 
 
 def tap_of(context: Any) -> Tap:
     """Return what is known of the engine of an execution context, learning it at first sight."""
     dialect = context.dialect
-    tap: Tap | None = dialect.__dict__.get(_TAP)
-    if tap is None:
-        tap = Tap(engine_name(context.engine), is_async=dialect.is_async)
-        setattr(dialect, _TAP, tap)
+    try:
+        return dialect._querytoll  # type: ignore[no-any-return]
+    except AttributeError:
+        tap = dialect._querytoll = Tap(engine_name(context.engine), is_async=dialect.is_async)
         _watch_endings(dialect)
-    return tap
+        return tap
 
 
 def disown_dialect(dialect: Any) -> None:
@@ -207,7 +208,7 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         if _LINK not in proxy.record_info:
             now = _Clock.now()
             hold = Hold(now, now, tap, scope.windows[0])
-            hold.stack = scope.windows[0].capture.sites.stack(3)
+            hold.stack = scope.windows[0].capture.sites.stack(3, "checkout")
             proxy.record_info[_LINK] = Link(hold)
             pool._querytoll_held.add(hold)
         _tell(pool, scope, proxy.record_info[_LINK].hold)

@@ -15,7 +15,7 @@ from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.connections import Tap, faults, first_checkout
 from querytoll.capture.failure import code_of
 from querytoll.capture.scope import NOWHERE, current
-from querytoll.capture.window import Entry, everywhere
+from querytoll.capture.window import Row, everywhere
 
 _METHODS: Final = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 _WATCHED: Final = "_querytoll_watched"
@@ -79,7 +79,7 @@ def _record(
     if not windows:
         return
     many = name == "executemany"
-    entry = Entry(
+    row: Row = (
         query,
         started,
         ended,
@@ -101,7 +101,7 @@ def _record(
         windows[0].serial,
     )
     for window in windows:
-        window.add(entry)
+        window.add(row)
 
 
 def _rows(name: str, result: Any) -> int:

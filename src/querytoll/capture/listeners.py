@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.engine.interfaces import ExecuteStyle
 from sqlalchemy.pool import Pool
 
 from querytoll.capture import connections, driver, orm
@@ -23,11 +24,15 @@ from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
 from querytoll.capture.stream import Stream, is_streamed, timed
-from querytoll.capture.window import Entry, Window, everywhere, outliving
+from querytoll.capture.window import Entry, Row, Window, everywhere, outliving
+from querytoll.model import Site
 
 # Frames between the call-site walk and the first that can be the application's: record, the listener, and
 # SQLAlchemy's _exec_single_context, _execute_context, exec_driver_sql at the least.
 _SKIP: Final = 5
+_SINGLE: Final = ExecuteStyle.EXECUTE
+_NOTHING: Final = object()
+"""The parameters of a statement that the driver gets without any."""
 _MANY_ROWS: Final = 200
 _LONG_SECONDS: Final = 0.005
 
@@ -87,44 +92,49 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
 # The clock is kept as a default argument, where freezegun does not find it.
 def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callable[..., bool | None]:
     """Make the listener of one dialect event."""
+    without_parameters = name == "do_execute_no_params"
 
-    def listen(cursor: Any, statement: str, *rest: Any) -> bool | None:
+    def listen(cursor: Any, statement: str, parameters: Any, context: Any = None) -> bool | None:
         scope = current.get()
         if scope is None:
             if not everywhere:
                 return None
             scope = NOWHERE
-        context = rest[-1]
+        if without_parameters:
+            context, parameters = parameters, _NOTHING
         streamed: Stream | None = None
         error: BaseException | None = None
         started = now()
         done = False
         try:
-            _run(name, context.dialect, cursor, statement, rest)
+            chain = getattr(context.dialect.dispatch, name)
+            if chain.listeners or without_parameters or len(chain.parent_listeners) > 1:
+                _run(name, chain, cursor, statement, parameters, context)
+            else:
+                getattr(context.dialect, name)(cursor, statement, parameters, context)
             if context._is_server_side and is_streamed(context):
                 streamed = timed(context, now)
             done = True
         finally:
             if not done:
                 error = sys.exception()
-            record(scope, cursor, statement, rest, started, now(), streamed, error)
+            record(scope, cursor, statement, parameters, context, started, now(), streamed, error)
             error = None  # its traceback holds this frame
         return True
 
     return listen
 
 
-def _run(name: str, dialect: Any, cursor: Any, statement: str, rest: tuple[Any, ...]) -> None:
+def _run(name: str, chain: Any, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     """Do what SQLAlchemy would do without us: ask the listeners behind us, else let the dialect run the statement."""
-    chain = getattr(dialect.dispatch, name)
-    if len(chain) > 1:
-        behind = False
-        for listener in chain:
-            if listener in _OURS:
-                behind = True
-            elif behind and listener(cursor, statement, *rest):
-                return
-    getattr(dialect, name)(cursor, statement, *rest)
+    arguments = (cursor, statement, context) if parameters is _NOTHING else (cursor, statement, parameters, context)
+    behind = False
+    for listener in chain:
+        if listener in _OURS:
+            behind = True
+        elif behind and listener(*arguments):
+            return
+    getattr(context.dialect, name)(*arguments)
 
 
 do_execute = _listener("do_execute")
@@ -137,42 +147,89 @@ def record(
     scope: Scope,
     cursor: Any,
     statement: str,
-    rest: tuple[Any, ...],
+    parameters: Any,
+    context: Any,
     started: float,
     ended: float,
     stream: Stream | None,
     error: BaseException | None,
 ) -> None:
     """Add what ran to the windows that see it."""
-    windows = (*scope.windows, *everywhere) if everywhere else scope.windows
+    windows = scope.windows
     try:
-        context = rest[-1]
+        if everywhere or not scope.plain:
+            windows = _seeing(scope, context)
         tap = connections.tap_of(context)
-        if tap.own or not context.root_connection._allow_autobegin:
+        if not windows or tap.own or not context.root_connection._allow_autobegin:
             return
-        entry: Entry | None = None
+        first = windows[0]
+        capture = first.capture
+        stack = capture.sites.stack(_SKIP, statement)
+        code = None
         if error is not None:
-            _annotate(error, context, windows)
+            code = _failed(error, context, stack)
+        seconds = ended - started
+        rows = cursor.rowcount if error is None else -1
+        entities = size = 0
+        if rows >= _MANY_ROWS or (rows > 0 and seconds > _LONG_SECONDS):
+            entities, size = _weight(context, cursor, rows, seconds)
+        link = connections.link_of(context._dbapi_connection, started)
+        span = hold = None
+        if link is not None:
+            hold = link.hold
+            span = link.span or _span(link, context, tap, started, stack)
+        many = context.execute_style is not _SINGLE
+        row = (
+            statement,
+            started,
+            ended,
+            rows,
+            entities,
+            size,
+            many,
+            stream,
+            stack,
+            orm.subject(context),
+            NONE if many or parameters is _NOTHING else binds_of(parameters),
+            span,
+            hold,
+            code,
+            tap,
+            not tap.is_async and asyncio._get_running_loop() is not None,
+            False,
+            scope.ignores,
+            first.serial,
+        )
         for window in windows:
-            if window.capture.only is not None and not window.sees(context.dialect):
-                continue
-            if entry is None:
-                entry = _entry(window, scope, cursor, statement, rest, context, tap, started, ended, stream, error)
             if not window.closed:
-                window.add(entry)
-            elif window is windows[0]:
-                entry = _detached(window, entry)
-        if entry is not None and ended - started >= windows[0].capture.sampler_seconds:
-            sample(Slow(windows[0], entry, cursor, rest[0] if len(rest) > 1 else None, context))
+                if len(window.rows) < window.limit:
+                    window.rows.append(row)
+                else:
+                    window.dropped += 1
+            elif window is first:
+                row = _detached(window, row)
+        if seconds >= capture.sampler_seconds:
+            sample(Slow(first, Entry._make(row), cursor, None if parameters is _NOTHING else parameters, context))
     except Exception as fault:
         if windows:
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _annotate(error: BaseException, context: Any, windows: tuple[Window, ...]) -> None:
-    if windows:
-        stack = windows[0].capture.sites.stack(_SKIP + 1)
-        annotate(error, orm.relation(orm.subject(context)), stack[0] if stack else None)
+def _seeing(scope: Scope, context: Any) -> tuple[Window, ...]:
+    return tuple([window for window in (*scope.windows, *everywhere) if window.sees(context.dialect)])
+
+
+def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, int]:
+    """Return the entities of a large joined load, and the bytes of a long one's rows; 0 where there is none of it."""
+    return (
+        orm.entities(context, cursor) if rows >= _MANY_ROWS else 0,
+        orm.size(cursor, rows) if rows > 0 and seconds > _LONG_SECONDS else 0,
+    )
+
+
+def _failed(error: BaseException, context: Any, stack: tuple[Site, ...]) -> str:
+    annotate(error, orm.relation(orm.subject(context)), stack[0] if stack else None)
+    return code_of(error)
 
 
 def sample(slow: Slow) -> None:
@@ -185,61 +242,20 @@ def sample(slow: Slow) -> None:
             capture.faults.caught("explain", fault)
 
 
-def _detached(window: Window, entry: Entry) -> Entry:
-    entry = entry._replace(detached=True)
-    heir = outliving(window, entry.started)
+def _detached(window: Window, row: Row) -> Row:
+    row = Entry._make(row)._replace(detached=True)
+    heir = outliving(window, row.started)
     if heir is not None:
-        heir.add(entry)
-    return entry
-
-
-def _entry(
-    window: Window,
-    scope: Scope,
-    cursor: Any,
-    statement: str,
-    rest: tuple[Any, ...],
-    context: Any,
-    tap: Tap,
-    started: float,
-    ended: float,
-    stream: Stream | None,
-    error: BaseException | None,
-) -> Entry:
-    stack = window.capture.sites.stack(_SKIP + 1)
-    link = connections.link_of(context._dbapi_connection, started)
-    many = context.executemany
-    rows = cursor.rowcount if error is None else -1
-    return Entry(
-        statement,
-        started,
-        ended,
-        rows,
-        orm.entities(context, cursor) if rows >= _MANY_ROWS else 0,
-        orm.size(cursor, rows) if rows > 0 and ended - started > _LONG_SECONDS else 0,
-        many,
-        stream,
-        stack,
-        orm.subject(context),
-        NONE if many or len(rest) == 1 else binds_of(rest[0]),
-        _span(link, context, tap, started, stack) if link is not None else None,
-        link.hold if link is not None else None,
-        None if error is None else code_of(error),
-        tap,
-        not tap.is_async and asyncio._get_running_loop() is not None,
-        False,
-        scope.ignores,
-        window.serial,
-    )
+        heir.add(row)
+    return row
 
 
 def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, ...]) -> Span:
-    span = link.span
-    if span is None:
-        isolation = context.root_connection.get_execution_options().get("isolation_level")
-        isolation = isolation or context.dialect._on_connect_isolation_level
-        span = link.span = Span(tap, started, stack, autocommit=isolation == "AUTOCOMMIT")
-        hold = link.hold
-        hold.tap = hold.tap or tap
-        hold.stack = hold.stack or stack
+    """Note the transaction that begins with a statement."""
+    isolation = context.root_connection.get_execution_options().get("isolation_level")
+    isolation = isolation or context.dialect._on_connect_isolation_level
+    span = link.span = Span(tap, started, stack, autocommit=isolation == "AUTOCOMMIT")
+    hold = link.hold
+    hold.tap = hold.tap or tap
+    hold.stack = hold.stack or stack
     return span

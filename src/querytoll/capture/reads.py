@@ -29,7 +29,7 @@ from querytoll.capture.scope import current
 from querytoll.model import Loaded, Statement, Unread
 
 if TYPE_CHECKING:
-    from querytoll.capture.window import Entry
+    from querytoll.capture.window import Row
 
 MAX_INSTANCES: Final = 20_000
 """Instances that a window watches; beyond, nothing is proven."""
@@ -53,7 +53,7 @@ class Returned(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    entry: Entry
+    row: Row
     relations: tuple[tuple[Any, bool], ...]
 
 
@@ -85,9 +85,9 @@ class Reads:
         """Prove nothing of this window."""
         self._doubt = True
 
-    def sent(self, entry: Entry, compile_state: Any, relations: tuple[tuple[Any, bool], ...]) -> None:
+    def sent(self, row: Row, compile_state: Any, relations: tuple[tuple[Any, bool], ...]) -> None:
         """Note a statement that loads entities."""
-        self._sent.setdefault(compile_state, []).append(_Sent(entry, relations))
+        self._sent.setdefault(compile_state, []).append(_Sent(row, relations))
 
     def loaded(self, state: Any, compile_state: Any) -> tuple[Any, ...]:
         """Note a new instance, and return the relationships that it may have come through."""
@@ -116,10 +116,10 @@ class Reads:
             self._used.update(through)
 
     def facts(
-        self, statements: Iterable[tuple[Entry, Statement]], returned: Returned | None
+        self, statements: Iterable[tuple[Row, Statement]], returned: Returned | None
     ) -> tuple[tuple[Loaded, ...], tuple[Unread, ...]]:
         """Return what was proven to be loaded and never read."""
-        known = {id(entry): statement for entry, statement in statements}
+        known = {id(row): statement for row, statement in statements}
         if self._doubt or returned is None or any(statement.streamed for statement in known.values()):
             return (), ()
         return tuple(self._unread_relations(known, returned)), tuple(self._unread_columns(known, returned))
@@ -134,7 +134,7 @@ class Reads:
         loads: dict[Any, list[tuple[Statement | None, bool]]] = {}
         for sent in [each for many in self._sent.values() for each in many]:
             for prop, joined in sent.relations:
-                loads.setdefault(prop, []).append((known.get(id(sent.entry)), joined))
+                loads.setdefault(prop, []).append((known.get(id(sent.row)), joined))
         for prop, sources in loads.items():
             statements = [statement for statement, _ in sources if statement is not None]
             if len(statements) < len(sources) or not self._is_unread(prop, returned, statements):
@@ -172,7 +172,7 @@ class Reads:
 
     def _unread_columns(self, known: dict[int, Statement], returned: Returned) -> Iterator[Unread]:
         for base, seen in self._seen.items():
-            statement = known.get(id(seen.sent.entry)) if seen.sent is not None else None
+            statement = known.get(id(seen.sent.row)) if seen.sent is not None else None
             if statement is None or seen.apart or not seen.read or base in self._strangers:
                 continue
             free = orm.free_columns(base)
@@ -264,11 +264,11 @@ def _on_sent(_: Any, __: Any, statement: str, ___: Any, context: Any, ____: Any)
     compile_state, relations = loads
     for window in windows:
         try:
-            entry = window.entries[-1] if window.entries else None
-            if entry is None or entry.sql is not statement:
+            row = window.rows[-1] if window.rows else None
+            if row is None or row[0] is not statement:
                 window.reads.doubt()  # dropped, of an engine that is not seen, or another thread's came between
             else:
-                window.reads.sent(entry, compile_state, relations)
+                window.reads.sent(row, compile_state, relations)
         except Exception as fault:
             window.reads.doubt()
             window.capture.faults.caught("capture", fault)

@@ -17,13 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Scope:
-    """The windows that are open here, innermost first, and the rules that are ignored here."""
+    """The windows that are open here, innermost first, and the rules that are ignored here.
 
-    __slots__ = ("ignores", "windows")
+    `plain` where all of them see every engine.
+    """
+
+    __slots__ = ("ignores", "plain", "windows")
 
     def __init__(self, windows: tuple[Window, ...], ignores: tuple[Ignore, ...] = ()) -> None:
         self.windows = windows
         self.ignores = ignores
+        self.plain = True
+        for window in windows:
+            if window.capture.only is not None:
+                self.plain = False
 
 
 current: Final[ContextVar[Scope | None]] = ContextVar("querytoll", default=None)

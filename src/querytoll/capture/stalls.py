@@ -25,11 +25,11 @@ class StallSampler:
     A stall is measured from the moment the tick was due, hence never longer than it was.
     """
 
-    __slots__ = ("_context", "_due", "_loop", "_now", "_open", "_stalls", "_ticking")
+    __slots__ = ("_context", "_due", "_now", "_open", "_stalls", "_ticking", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
         # The sampler must not keep the loop, whose life decides on its own.
-        self._loop = ref(loop)
+        self.loop = ref(loop)
         self._now = now
         # Ticks go on from request to request: the first one's context, with its window, is not kept.
         self._context = Context()
@@ -60,7 +60,7 @@ class StallSampler:
         return recent
 
     def _wait(self) -> None:
-        loop = self._loop()
+        loop = self.loop()
         if loop is not None:
             self._due = self._now() + TICK_SECONDS
             loop.call_later(TICK_SECONDS, self._tick, context=self._context)
@@ -82,15 +82,19 @@ class StallSamplers:
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self._samplers: WeakKeyDictionary[asyncio.AbstractEventLoop, StallSampler] = WeakKeyDictionary()
+        self._latest: StallSampler | None = None
 
     def here(self) -> StallSampler | None:
         """Return the sampler of the running event loop; None outside of one."""
         loop = asyncio._get_running_loop()
         if loop is None:
             return None
-        sampler = self._samplers.get(loop)
-        if sampler is None:
-            sampler = self._samplers[loop] = StallSampler(loop, self._now)
+        sampler = self._latest
+        if sampler is None or sampler.loop() is not loop:
+            sampler = self._samplers.get(loop)
+            if sampler is None:
+                sampler = self._samplers[loop] = StallSampler(loop, self._now)
+            self._latest = sampler
         return sampler
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +34,13 @@ DETACHED_SECONDS: Final = 60.0
 """A task that outlives its request is reported at least this often."""
 
 
+Row = tuple[
+    str, float, float, int, int, int, bool, Stream | None, tuple[Site, ...], Subject | None, Binds, Span | None,
+    Hold | None, str | None, Tap, bool, bool, tuple[Ignore, ...], int,
+]  # fmt: skip
+"""An entry's fields: to make it a named tuple would cost as much again as the rest of its recording."""
+
+
 class Entry(NamedTuple):
     """A statement as it was seen, in moments of the monotonic clock; what can wait is done when the window closes."""
 
@@ -56,6 +63,10 @@ class Entry(NamedTuple):
     detached: bool
     ignores: tuple[Ignore, ...]
     window: int
+
+
+STACK: Final = Entry._fields.index("stack")
+"""Its place in a row."""
 
 
 @dataclass(slots=True)
@@ -112,12 +123,12 @@ class Window:
         "closed",
         "dropped",
         "ended",
-        "entries",
         "holds",
         "kind",
         "limit",
         "name",
         "reads",
+        "rows",
         "serial",
         "started",
     )
@@ -131,7 +142,7 @@ class Window:
         self.name = name
         self.serial = next(_serials)
         self.limit = capture.max_statements
-        self.entries: list[Entry] = []
+        self.rows: list[Row] = []
         self.holds: list[Hold] = []
         self.reads = Reads() if capture.watch else None
         self.dropped = 0
@@ -180,10 +191,19 @@ class Window:
         """Tell whether the engine is one of those that the window is for."""
         return self.capture.only is None or id(dialect) in self.capture.only
 
-    def add(self, entry: Entry) -> None:
-        """Keep an entry, or count it where there is no more room."""
-        if len(self.entries) < self.limit:
-            self.entries.append(entry)
+    @property
+    def entries(self) -> list[Entry]:
+        """What was seen, in the order in which it ended."""
+        return [row if isinstance(row, Entry) else Entry._make(row) for row in self.rows]
+
+    @entries.setter
+    def entries(self, entries: Iterable[Entry]) -> None:
+        self.rows = list(entries)
+
+    def add(self, row: Row) -> None:
+        """Keep what was seen, or count it where there is no more room."""
+        if len(self.rows) < self.limit:
+            self.rows.append(row)
         else:
             self.dropped += 1
 

@@ -58,7 +58,7 @@ def _parts(trace: Trace) -> list[Trace]:
         windows.setdefault(statement.window, []).append(statement)
     if len(windows) < 2:
         return [trace]
-    return [dataclasses.replace(trace, statements=tuple(part), dropped=0) for part in windows.values()]
+    return [trace._replace(statements=tuple(part), dropped=0) for part in windows.values()]
 
 
 def _checked(trace: Trace, detector: Detector, found: list[Finding]) -> list[Finding]:
@@ -78,7 +78,7 @@ def _silenced(trace: Trace, findings: list[Finding], detectors: Sequence[Detecto
     """Return what would have been found without the `querytoll.ignore` blocks."""
     bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
     kept = {(finding.id, finding.count) for finding in findings}
-    everything, _ = _found(dataclasses.replace(trace, statements=bare), detectors, faults)
+    everything, _ = _found(trace._replace(statements=bare), detectors, faults)
     return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
 

@@ -392,8 +392,8 @@ class Sampler:
             origin = self._origins.get(window.serial)
             if origin is None or origin.trace is not None:
                 return
-            origin.trace = dataclasses.replace(
-                trace, statements=(), transactions=(), connections=(), controls=0, dropped=0, database_seconds=0.0
+            origin.trace = trace._replace(
+                statements=(), transactions=(), connections=(), controls=0, dropped=0, database_seconds=0.0
             )
             ready, origin.ready = origin.ready, []
             self._close(window.serial, origin)
