@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Protocol, runtime_checkable
 from weakref import WeakSet
 
+from querytoll.backoff import BackOff
 from querytoll.capture import Capture, Window, attach, detach, reads
 from querytoll.capture.assemble import Request, assemble
 from querytoll.detect import Ignoring, default_detectors, judge
@@ -47,6 +48,13 @@ class ExplainSink(Protocol):
     def explained(self, outcome: Outcome, seconds: float) -> None: ...
 
 
+@runtime_checkable
+class SamplingSink(Protocol):
+    """A sink that also takes the share of requests that is profiled: at first, and whenever it changes."""
+
+    def sampled(self, rate: float) -> None: ...
+
+
 class Profiler:
     """Profile requests and blocks.
 
@@ -76,6 +84,8 @@ class Profiler:
         self._sinks: list[Any] = _callables("sink", self.default_sinks(self.settings) if sinks is None else sinks)
         self._meters: list[CostSink] = [sink for sink in self._sinks if isinstance(sink, CostSink)]
         self._explain_meters: list[ExplainSink] = [sink for sink in self._sinks if isinstance(sink, ExplainSink)]
+        self._rate_meters: list[SamplingSink] = [sink for sink in self._sinks if isinstance(sink, SamplingSink)]
+        self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
         self._background: dict[Future[None], int] = {}
         self._closed = False
@@ -93,6 +103,7 @@ class Profiler:
             if self.settings.watch_loads:
                 reads.attach()
             _living.add(self)
+            self._tell_rate()
 
     @staticmethod
     def default_detectors(settings: Settings | None = None) -> list[Detector]:
@@ -129,7 +140,7 @@ class Profiler:
         """Open the window of a request; None when profiling is off or the request is not in the sample."""
         if not self.active:
             return None
-        rate = self.settings.sample_rate
+        rate = self._backoff.rate
         if rate < 1.0 and _random.random() >= rate:
             return None
         return Window(self._capture, kind, "").open()
@@ -173,7 +184,10 @@ class Profiler:
                 self._sampler.finished(window, trace)
             except Exception as fault:
                 self.faults.caught("explain", fault)
-        self._account(assembled - started, judged - assembled, window.now() - judged)
+        told = window.now()
+        self._account(assembled - started, judged - assembled, told - judged)
+        if trace.kind == "request" and self._backoff.spent(told - started, trace.elapsed):
+            self._tell_rate()
         return report
 
     def _tell(self, report: Report) -> None:
@@ -244,6 +258,13 @@ class Profiler:
                         meter.spent(part, total)
                     except Exception as fault:
                         self.faults.caught("sinks", fault)
+
+    def _tell_rate(self) -> None:
+        for meter in self._rate_meters:
+            try:
+                meter.sampled(self._backoff.rate)
+            except Exception as fault:
+                self.faults.caught("sinks", fault)
 
     def _tell_fault(self, part: Part) -> None:
         for meter in self._meters:

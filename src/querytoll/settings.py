@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """False: requests are passed through, nothing is recorded."""
     sample_rate: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of requests that are profiled; a request is profiled whole or not at all."""
+    max_self_share: float = Field(default=0.05, gt=0.0, le=1.0)
+    """Share of the time of requests that profiling may take before it profiles fewer of them; 1: no limit."""
     server_timing: bool | None = None
     """Answer with a `Server-Timing` header; None: only when the application runs in debug mode."""
 
