@@ -132,9 +132,6 @@ async def test_a_collector_gets_it_all(collector: Collector, postgres_url: str, 
         for scoped in resourced.scope_spans
     ]
     ours = [span for scoped in scopes if scoped.scope.name == "querytoll" for span in scoped.spans]
-    assert {scoped.schema_url for scoped in scopes if scoped.scope.name == "querytoll"} == {
-        "https://opentelemetry.io/schemas/1.44.0"
-    }
     (server,) = [span for scoped in scopes for span in scoped.spans if span.kind == span.SPAN_KIND_SERVER]
     assert values(server.attributes)["querytoll.statements"] == 3
     assert values(server.attributes)["querytoll.database_seconds"] > 0

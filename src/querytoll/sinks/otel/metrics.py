@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from threading import Lock
 from typing import Final
 
 from opentelemetry import metrics
-from opentelemetry.metrics import MeterProvider
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from querytoll import __version__
 from querytoll.model import Checkout, Report, Statement, Trace
@@ -63,8 +63,10 @@ class Metrics:
         self.own_errors = meter.create_counter(
             "querytoll.profiler.errors", unit="{error}", description="Faults of the profiler itself."
         )
-        self.sample_rate = meter.create_gauge(
-            "querytoll.sample_rate", unit="1", description="Share of requests that is profiled."
+        self.sample_rate: float | None = None
+        # Observed and not set: older SDKs forget the value of the other kind of gauge at each export.
+        meter.create_observable_gauge(
+            "querytoll.sample_rate", [self._observe_rate], unit="1", description="Share of requests that is profiled."
         )
         self._pools = Limit(MAX_POOLS)
         self._summaries = Limit(max_summaries)
@@ -92,6 +94,9 @@ class Metrics:
             if not self._places.admits(tuple(place.items())) or not self._pairs.admits((rule, *place.items())):
                 place = dict.fromkeys(place, OTHER)
             self._findings.add(1, {"querytoll.rule": rule, "querytoll.severity": finding.severity, **place})
+
+    def _observe_rate(self, options: CallbackOptions) -> Iterable[Observation]:
+        return () if self.sample_rate is None else (Observation(self.sample_rate),)
 
     def _operation(self, statement: Statement) -> Attributes:
         """The attributes of a statement's duration, kept for its like as long as there is room."""

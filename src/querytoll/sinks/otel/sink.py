@@ -67,7 +67,7 @@ class OpenTelemetrySink:
 
     def sampled(self, rate: float) -> None:
         """Take the share of requests that is profiled."""
-        self._metrics.sample_rate.set(rate)
+        self._metrics.sample_rate = rate
 
 
 def _within_request() -> bool:
