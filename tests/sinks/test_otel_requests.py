@@ -325,3 +325,34 @@ async def test_a_block_within_a_request_is_told_with_the_request(signals: Signal
         if attributes(point)["db.query.summary"] == "SELECT pg_class"
     ]
     assert point.count == 12
+
+
+async def test_what_is_wrong_with_a_plan_is_in_the_trace_of_the_request(signals: Signals, engine: AsyncEngine) -> None:
+    """The plan is read when the request is over, by another thread, and counted once."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("CREATE TABLE paint AS SELECT n AS id, n % 1000 AS colour FROM generate_series(1, 100000) n")
+        )
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("ANALYZE paint"))
+    settings = Settings(slow_statement_seconds=1e-6)
+    profiler = Profiler(settings, engines=[engine], detectors=[], sinks=[signals.sink(statement_spans=True)])
+    app = FastAPI()
+
+    @app.get("/paint")
+    async def paint() -> int:
+        async with engine.connect() as connection:
+            found = await connection.execute(text("SELECT id FROM paint WHERE colour = :colour"), {"colour": 7})
+            return len(found.all())
+
+    app.add_middleware(ProfilerMiddleware, profiler=profiler)
+    assert (await get(OpenTelemetryMiddleware(app, tracer_provider=signals.tracers), "/paint")).json() == 100
+    await profiler.aclose()
+    (server,) = [span for span in signals.spans() if span.kind == SpanKind.SERVER]
+    (late,) = signals.spans("querytoll.findings")
+    assert below(late) == id_of(server)
+    assert "seq-scan-filter" in rules(late)
+    assert len(signals.spans("SELECT paint")) == 1
+    assert sum(point.count for point in signals.points("db.client.operation.duration")) == 1
+    assert sum(signals.counts("querytoll.findings").values()) == len(rules(late))
