@@ -22,7 +22,7 @@ from querytoll import Profiler, Report, Settings
 from querytoll.errors import Faults
 from querytoll.model import Plan, PlanNode
 from querytoll.sinks.otel import OpenTelemetrySink
-from querytoll.sinks.otel.engines import database_of
+from querytoll.sinks.otel.attributes import database_of
 from querytoll.sinks.otel.metrics import DURATION_BUCKETS, MAX_ERRORS, MAX_POOLS, MAX_RULES, MAX_SETS
 from querytoll.sinks.otel.spans import MAX_FINDINGS, MAX_REMEMBERED, MAX_STATEMENTS
 from tests.sinks.signals import (
@@ -203,16 +203,22 @@ def test_long_and_broken_texts_are_made_fit(signals: Signals) -> None:
     with server_span(signals):
         signals.sink(statement_spans=True, query_text=True)(
             Report(
-                trace(statement(shape=shape, engine=f"postgresql://{broken}/{broken}", relation=broken), route=broken),
+                trace(
+                    statement(shape=shape, engine=f"postgresql://{broken}/{broken}", relation=broken, error=broken),
+                    connections=(checkout(engine=broken),),
+                    route=broken,
+                ),
                 (finding(title="y" * 5_000, advice=broken, summary=broken, rule=broken),),
             )
         )
-    everything(signals).encode()
-    values = [value for span in signals.spans() for value in attributes(span).values()]
-    values += [value for span in signals.spans() for event in span.events for value in attributes(event).values()]
-    assert {len(value) for value in values if isinstance(value, str)} >= {1_000}
-    for value in values:
-        str(value).encode()
+    told = [*signals.spans(), *(event for span in signals.spans() for event in span.events)]
+    for metric in ("db.client.operation.duration", "db.client.connection.use_time", "querytoll.findings"):
+        told += signals.points(metric)
+    values = [value for one in told for value in attributes(one).values() if isinstance(value, str)]
+    assert max(map(len, values)) == 1_000
+    assert len([value for value in values if "x?" in value]) > 10
+    for value in (*values, *(str(span.status.description) for span in signals.spans())):
+        value.encode()
 
 
 # Spans of statements

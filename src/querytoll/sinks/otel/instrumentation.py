@@ -1,8 +1,7 @@
-"""What is said of this instrumentation, and which others are at work."""
+"""The name under which this instrumentation speaks, and which others are at work."""
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Final
 
@@ -44,8 +43,3 @@ def _at_work(module: str) -> bool:
         if instance is not None and getattr(instance, "is_instrumented_by_opentelemetry", False) is True:
             return True
     return False
-
-
-def status_code(error: str) -> str | None:
-    """Return an error's SQLSTATE; None where the error is known by the name of its class."""
-    return error if re.fullmatch(r"[0-9A-Z]{5}", error) else None

@@ -11,8 +11,8 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from querytoll import __version__
 from querytoll.model import Checkout, Report, Statement, Trace
-from querytoll.sinks.otel.engines import Attributes, database_of, text
-from querytoll.sinks.otel.instrumentation import NAME, SCHEMA_URL, status_code
+from querytoll.sinks.otel.attributes import Attributes, database_of, error_of, text
+from querytoll.sinks.otel.instrumentation import NAME, SCHEMA_URL
 
 OTHER: Final = "other"
 """What is over a limit."""
@@ -21,6 +21,8 @@ MAX_RULES: Final = 50
 MAX_ERRORS: Final = 50
 MAX_SETS: Final = 1_000
 """Sets of attributes that an instrument is given as they are; the rest is folded further."""
+MAX_REMEMBERED: Final = 5_000
+"""Kinds of statements whose attributes are remembered; those of others are made each time."""
 
 DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Those that the semantic conventions recommend for `db.client.operation.duration`."""
@@ -74,6 +76,7 @@ class Metrics:
         self._rules = Limit(MAX_RULES)
         self._places = Limit(max_places)
         self._pairs = Limit(MAX_SETS)
+        self._sets = Limit(MAX_SETS)
         self._operations: dict[tuple[str, str, str | None], Attributes] = {}
 
     def count(self, trace: Trace) -> None:
@@ -89,7 +92,7 @@ class Metrics:
     def count_findings(self, report: Report) -> None:
         """Count findings by rule, severity and place."""
         for finding in report.findings:
-            rule = self._rules.fold(finding.rule)
+            rule = self._rules.fold(text(finding.rule))
             place = _place(report.trace)
             if not self._places.admits(tuple(place.items())) or not self._pairs.admits((rule, *place.items())):
                 place = dict.fromkeys(place, OTHER)
@@ -99,18 +102,15 @@ class Metrics:
         return () if self.sample_rate is None else (Observation(self.sample_rate),)
 
     def _operation(self, statement: Statement) -> Attributes:
-        """The attributes of a statement's duration, kept for its like as long as there is room."""
-        full = len(self._operations) >= MAX_SETS
-        attributes = {
-            **self._database(statement.engine),
-            "db.query.summary": OTHER if full else self._summaries.fold(text(statement.summary)),
-        }
-        if statement.error is not None:
-            error = self._errors.fold(statement.error)
-            attributes["error.type"] = error
-            if (code := status_code(error)) is not None:
-                attributes["db.response.status_code"] = code
-        if not full:
+        """Make the attributes of a statement's duration, and remember them for its like while there is room."""
+        database, error = self._database(statement.engine), statement.error
+        summary = self._summaries.fold(text(statement.summary))
+        if error is not None:
+            error = self._errors.fold(error)
+        if not self._sets.admits((tuple(database.values()), summary, error)):
+            summary = OTHER
+        attributes = {**database, "db.query.summary": summary, **(error_of(error) if error is not None else {})}
+        if len(self._operations) < MAX_REMEMBERED:
             self._operations[statement.engine, statement.shape.summary, statement.error] = attributes
         return attributes
 

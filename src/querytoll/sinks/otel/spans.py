@@ -22,8 +22,8 @@ from opentelemetry.trace import (
 
 from querytoll import __version__
 from querytoll.model import Finding, Report, Site, Statement, Trace
-from querytoll.sinks.otel.engines import Attributes, database_of, text
-from querytoll.sinks.otel.instrumentation import NAME, SCHEMA_URL, other_instrumentation, status_code
+from querytoll.sinks.otel.attributes import Attributes, database_of, error_of, text
+from querytoll.sinks.otel.instrumentation import NAME, SCHEMA_URL, other_instrumentation
 
 MAX_FINDINGS: Final = 50
 """Events that one span gets; `querytoll.findings` is the whole number."""
@@ -99,7 +99,7 @@ class Spans:
                 text(statement.summary), context, SpanKind.CLIENT, self._describe(statement), start_time=started
             )
             if statement.error is not None:
-                span.set_status(StatusCode.ERROR, statement.error)
+                span.set_status(StatusCode.ERROR, text(statement.error))
             span.end(started + round(statement.elapsed * 1e9))
 
     def _is_traced(self, engine: str) -> bool:
@@ -122,9 +122,7 @@ class Spans:
         if statement.relation is not None:
             attributes["querytoll.relation"] = text(statement.relation)
         if statement.error is not None:
-            attributes["error.type"] = statement.error
-            if (code := status_code(statement.error)) is not None:
-                attributes["db.response.status_code"] = code
+            attributes |= error_of(statement.error)
         return attributes
 
 

@@ -1,8 +1,9 @@
-"""Names of engines to OpenTelemetry's attributes of databases."""
+"""Names of engines and codes of errors to OpenTelemetry's attributes of databases."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -52,6 +53,13 @@ def database_of(engine: str) -> Database:
     if namespace:
         attributes["db.namespace"] = text(namespace)
     return Database(attributes, driver or None)
+
+
+def error_of(code: str) -> Attributes:
+    """Tell an error by its SQLSTATE, or by the name of its class where the server did not answer."""
+    if re.fullmatch(r"[0-9A-Z]{5}", code):
+        return {"error.type": code, "db.response.status_code": code}
+    return {"error.type": text(code)}
 
 
 def text(value: str) -> str:
