@@ -18,11 +18,13 @@ from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from querytoll import Profiler, ProfilerMiddleware, Settings
 from querytoll.profiler import LARGE_TRACE
+from querytoll.testing import record
 from tests.sinks.signals import Signals, attributes, below, id_of
 
 Serve = Callable[..., ASGIApp]
@@ -234,6 +236,29 @@ async def test_the_middleware_may_be_in_a_task_of_its_own(signals: Signals, engi
     assert [rule for _, rule in told(signals)] == ["too-many-queries"]
 
 
+async def test_spans_of_the_application_are_left_alone(signals: Signals, engine: AsyncEngine) -> None:
+    """A span that is current while the response is sent, within the profiled part, is not the request's."""
+
+    class Spanning:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            with signals.tracer.start_as_current_span("the application's own"):
+                await self.app(scope, receive, send)
+
+    def instrument(signals: Signals, engine: AsyncEngine, profiler: Profiler) -> ASGIApp:
+        app = native(signals, engine, profiler)
+        assert isinstance(app, FastAPI)
+        app.user_middleware.append(Middleware(Spanning))
+        return app
+
+    server = await serve(signals, engine, instrument, "/ask/3")
+    assert attributes(server)["querytoll.statements"] == 3
+    (own,) = signals.spans("the application's own")
+    assert not own.attributes
+
+
 @pytest.mark.parametrize("instrument", [native, asgi], ids=["native", "asgi"])
 async def test_a_stream_is_told_with_all_of_it(signals: Signals, engine: AsyncEngine, instrument: Serve) -> None:
     """Statements between the chunks count."""
@@ -356,3 +381,13 @@ async def test_what_is_wrong_with_a_plan_is_in_the_trace_of_the_request(signals:
     assert len(signals.spans("SELECT paint")) == 1
     assert sum(point.count for point in signals.points("db.client.operation.duration")) == 1
     assert sum(signals.counts("querytoll.findings").values()) == len(rules(late))
+
+
+async def test_a_recording_of_a_test_hides_nothing(signals: Signals, engine: AsyncEngine) -> None:
+    """What a test records around the application's work is not told itself, and keeps nothing from being told."""
+    profiler = profiler_of(signals, engine)
+    async with record():
+        with signals.tracer.start_as_current_span("nightly"), profiler.profile("import"):
+            await ask(engine, 3)
+    await profiler.aclose()
+    assert attributes(signals.spans()[0])["querytoll.statements"] == 3
