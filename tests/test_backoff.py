@@ -126,11 +126,15 @@ def test_a_short_time_decides_nothing(clock: Clock) -> None:
 
 def test_the_profiled_ones_of_many_requests_are_enough(clock: Clock) -> None:
     """At a low rate few are profiled; they stand for the others, and recovery does not wait for hundreds of them."""
-    backoff = BackOff(1.0, 0.05, clock=clock)
+    backoff = BackOff(1.0, 0.001, clock=clock)
     serve(backoff, clock, 0.9, times=50 * INTERVAL_REQUESTS)
-    rate = backoff.rate
-    serve(backoff, clock, 0.0001, times=2 * PROFILED_REQUESTS, seconds=INTERVAL_SECONDS / PROFILED_REQUESTS)
-    assert backoff.rate > rate
+    while backoff._requests:  # the interval that has begun
+        serve(backoff, clock, 0.9, times=1)
+    assert backoff.rate == LEAST_RATE
+    serve(backoff, clock, 0.0001, times=PROFILED_REQUESTS - 1, seconds=INTERVAL_SECONDS)
+    assert backoff.rate == LEAST_RATE
+    serve(backoff, clock, 0.0001, times=1, seconds=INTERVAL_SECONDS)
+    assert backoff.rate > LEAST_RATE
 
 
 def test_what_nobody_notices_is_left_alone(clock: Clock) -> None:
