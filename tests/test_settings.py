@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting comes from the environment of these tests."""
     for name in [name for name in os.environ if name.upper().startswith("QUERYTOLL_")]:
         monkeypatch.delenv(name)
+    settings._tell_unknown.cache_clear()
 
 
 def test_the_defaults_profile_everything() -> None:
@@ -86,6 +88,74 @@ def test_other_variables_are_of_no_account(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ENABLED", "false")
     monkeypatch.setenv("QUERYTOLL_TEST_POSTGRES", "postgresql://host/db")
     assert Settings() == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("QUERYTOLL_SAMPEL_RATE", "did you mean QUERYTOLL_SAMPLE_RATE?"),
+        ("QUERYTOLL_SLOW_STATEMENTS_SECONDS", "did you mean QUERYTOLL_SLOW_STATEMENT_SECONDS?"),
+        ("querytoll_enable", "did you mean QUERYTOLL_ENABLED?"),
+        ("QUERYTOLL_ZZ", "see docs/configuration.md for those there are"),
+    ],
+)
+def test_a_mistyped_variable_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, remedy: str
+) -> None:
+    """A variable that names no setting changes nothing, and the log says so and what was meant, without its value."""
+    before = Settings()
+    monkeypatch.setenv(variable, "secret")
+    assert Settings() == before
+    assert [(record.name, record.levelname) for record in caplog.records] == [("querytoll", "WARNING")]
+    assert caplog.messages == [f"{variable} names no setting and has no effect; {remedy}"]
+
+
+def test_a_mistyped_variable_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Settings are made in many places; each variable is told once in the life of the process."""
+    monkeypatch.setenv("QUERYTOLL_ENABLE", "1")
+    monkeypatch.setenv("QUERYTOLL_IGNORED", "1")
+    Settings()
+    Settings()
+    assert sorted(line.split()[0] for line in caplog.messages) == ["QUERYTOLL_ENABLE", "QUERYTOLL_IGNORED"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "QUERYTOLL_DATABASE_URL",
+        "QUERYTOLL_TEST_POSTGRES",
+        "QUERYTOLL_SEEDS",
+        "QUERYTOLL_WRITE_FAILURES",
+        "QUERYTOLL_SERVICE_HOST",
+        "QUERYTOLL_PORT",
+        "QUERYTOLL_PORT_8000_TCP_ADDR",
+        "QUERYTOLLS",
+        *(f"QUERYTOLL_{name.upper()}" for name in ("explain_timeout_seconds", "max_plans")),
+    ],
+)
+def test_what_is_no_mistake_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str
+) -> None:
+    """Settings, the project's other variables, and those that Kubernetes makes for a service of that name."""
+    monkeypatch.setenv(variable, "7")
+    Settings()
+    assert caplog.messages == []
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_variable_of_the_project_is_taken_for_a_mistake() -> None:
+    """Whatever variable the sources, tests, scripts and documents name is a setting or known to be none."""
+    named = {
+        variable
+        for folder in ("src", "scripts", "examples", "benchmarks", "docs", "dashboards")
+        for page in (ROOT / folder).rglob("*")
+        if page.suffix in (".py", ".md", ".yml", ".toml")
+        for variable in re.findall(r"\bQUERYTOLL_[A-Z_]*[A-Z]\b", page.read_text())
+    }
+    assert named
+    assert [variable for variable in named if settings._unknown(variable)] == []
 
 
 @pytest.mark.parametrize("name", ["slow_statment_seconds", "debug"])

@@ -3,9 +3,10 @@
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from querytoll import Profiler, ProfilerMiddleware
+from querytoll import Profiler, ProfilerMiddleware, Settings
 
 
 def install(app: FastAPI, engine: AsyncEngine) -> None:
     """Add the middleware with a profiler that has neither."""
-    app.add_middleware(ProfilerMiddleware, profiler=Profiler(detectors=[], sinks=[]))
+    profiler = Profiler(Settings(max_self_share=1.0), detectors=[], sinks=[])
+    app.add_middleware(ProfilerMiddleware, profiler=profiler)

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,6 +44,8 @@ class Profiling(Protocol):
     def active(self) -> bool: ...
     @property
     def server_timing(self) -> bool | None: ...
+    @property
+    def answering(self) -> Callable[[Window], None] | None: ...
     def open(self, kind: Kind) -> Window | None: ...
     def close(self, window: Window, request: Request) -> None: ...
 
@@ -102,24 +105,30 @@ class ProfilerMiddleware:
 class _Observed:
     """One request under observation."""
 
-    __slots__ = ("_profiler", "_request", "_scope", "_window")
+    __slots__ = ("_answering", "_context", "_profiler", "_request", "_scope", "_window")
 
     def __init__(self, profiler: Profiling, window: Window, scope: Scope) -> None:
         self._profiler = profiler
         self._window = window
         self._scope = scope
         self._request = Request(path=scope.get("path"))
+        self._answering = profiler.answering
+        # The last byte may be sent in another task or in a span of the application's own.
+        self._context = copy_context() if self._answering is not None else None
 
     def sending(self, send: Send) -> Send:
         async def watched(message: Message) -> None:
             kind = message.get("type")
-            if kind not in _BODIES:
-                try:
+            last = kind in _BODIES and not message.get("more_body", False)
+            try:
+                if kind not in _BODIES:
                     message = self._sent(kind, message)
-                except Exception as fault:
-                    self._profiler.faults.caught("middleware", fault)
+                elif last and self._answering is not None and self._context is not None:
+                    self._context.run(self._answering, self._window)
+            except Exception as fault:
+                self._profiler.faults.caught("middleware", fault)
             await send(message)
-            if kind in _BODIES and not message.get("more_body", False):
+            if last:
                 self._request.response_ended = self._window.now()
 
         return watched

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, runtime_checkable
 from weakref import WeakSet
 
+from querytoll.backoff import BackOff
 from querytoll.capture import Capture, Window, attach, detach, reads
-from querytoll.capture.assemble import Request, assemble
+from querytoll.capture.assemble import Request, assemble, so_far
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
 from querytoll.explain.sampler import Outcome, Sampler
@@ -47,6 +49,23 @@ class ExplainSink(Protocol):
     def explained(self, outcome: Outcome, seconds: float) -> None: ...
 
 
+@runtime_checkable
+class SamplingSink(Protocol):
+    """A sink that also takes the share of requests that is profiled: at first, and whenever it changes."""
+
+    def sampled(self, rate: float) -> None: ...
+
+
+@runtime_checkable
+class AnswerSink(Protocol):
+    """A sink that is also called in the request's context before its last byte leaves: its server span ends then.
+
+    `so_far` computes the number of statements and their seconds until now.
+    """
+
+    def answering(self, so_far: Callable[[], tuple[int, float]]) -> None: ...
+
+
 class Profiler:
     """Profile requests and blocks.
 
@@ -76,6 +95,9 @@ class Profiler:
         self._sinks: list[Any] = _callables("sink", self.default_sinks(self.settings) if sinks is None else sinks)
         self._meters: list[CostSink] = [sink for sink in self._sinks if isinstance(sink, CostSink)]
         self._explain_meters: list[ExplainSink] = [sink for sink in self._sinks if isinstance(sink, ExplainSink)]
+        self._rate_meters: list[SamplingSink] = [sink for sink in self._sinks if isinstance(sink, SamplingSink)]
+        self._answer_sinks: list[AnswerSink] = [sink for sink in self._sinks if isinstance(sink, AnswerSink)]
+        self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
         self._background: dict[Future[None], int] = {}
         self._closed = False
@@ -93,6 +115,7 @@ class Profiler:
             if self.settings.watch_loads:
                 reads.attach()
             _living.add(self)
+            self._tell_rate()
 
     @staticmethod
     def default_detectors(settings: Settings | None = None) -> list[Detector]:
@@ -118,6 +141,18 @@ class Profiler:
         """As `Settings.server_timing`."""
         return self.settings.server_timing
 
+    @property
+    def answering(self) -> Callable[[Window], None] | None:
+        """To be called before a request's last byte leaves; None where no sink wants to know."""
+        return self._answering if self._answer_sinks else None
+
+    def _answering(self, window: Window) -> None:
+        for sink in self._answer_sinks:
+            try:
+                sink.answering(functools.partial(so_far, window))
+            except Exception as fault:
+                self.faults.caught("sinks", fault)
+
     def profile(self, name: str) -> Profile:
         """Profile a block of sync or async code: `with profiler.profile("nightly-import") as window: ...`.
 
@@ -129,7 +164,7 @@ class Profiler:
         """Open the window of a request; None when profiling is off or the request is not in the sample."""
         if not self.active:
             return None
-        rate = self.settings.sample_rate
+        rate = self._backoff.rate
         if rate < 1.0 and _random.random() >= rate:
             return None
         return Window(self._capture, kind, "").open()
@@ -148,7 +183,8 @@ class Profiler:
         self._background[job] = os.getpid()
         job.add_done_callback(lambda done: self._background.pop(done, None))
         try:
-            loop.run_in_executor(None, self._deliver_large, job, window, request)
+            # In the request's context: sinks may ask for its span.
+            loop.run_in_executor(None, contextvars.copy_context().run, self._deliver_large, job, window, request)
         except RuntimeError:  # the loop is shutting down, and its threads with it
             self._deliver_large(job, window, request)
 
@@ -173,7 +209,10 @@ class Profiler:
                 self._sampler.finished(window, trace)
             except Exception as fault:
                 self.faults.caught("explain", fault)
-        self._account(assembled - started, judged - assembled, window.now() - judged)
+        told = window.now()
+        self._account(assembled - started, judged - assembled, told - judged)
+        if trace.kind == "request" and self._backoff.spent(told - started, trace.elapsed):
+            self._tell_rate()
         return report
 
     def _tell(self, report: Report) -> None:
@@ -244,6 +283,13 @@ class Profiler:
                         meter.spent(part, total)
                     except Exception as fault:
                         self.faults.caught("sinks", fault)
+
+    def _tell_rate(self) -> None:
+        for meter in self._rate_meters:
+            try:
+                meter.sampled(self._backoff.rate)
+            except Exception as fault:
+                self.faults.caught("sinks", fault)
 
     def _tell_fault(self, part: Part) -> None:
         for meter in self._meters:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_log = logging.getLogger("querytoll")
+
+_PREFIX: Final = "QUERYTOLL_"
+_OTHER_VARIABLES: Final = frozenset({"database_url", "port", "seeds", "write_failures"})
+"""Variables with the prefix that are no settings: the command line's, the tests', a Kubernetes service's."""
+_OTHER_PREFIXES: Final = ("test_", "port_", "service_")
 
 
 class Settings(BaseSettings):
     """How to profile; each field is also read from `QUERYTOLL_<FIELD>`.
 
+    A variable of that form that names no field is told in the log, once.
+
     Raises:
-        pydantic.ValidationError: a value is of the wrong type or out of range, or the name is unknown.
+        pydantic.ValidationError: a value is of the wrong type or out of range, or the name of an argument is unknown.
     """
 
-    model_config = SettingsConfigDict(env_prefix="QUERYTOLL_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     enabled: bool = True
     """False: requests are passed through, nothing is recorded."""
     sample_rate: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of requests that are profiled; a request is profiled whole or not at all."""
+    max_self_share: float = Field(default=0.05, gt=0.0, le=1.0)
+    """Share of the time of requests that profiling may take before it profiles fewer of them; 1: no limit."""
     server_timing: bool | None = None
     """Answer with a `Server-Timing` header; None: only when the application runs in debug mode."""
 
@@ -90,3 +105,24 @@ class Settings(BaseSettings):
     """Pairs of method and route with series of their own in the metrics; the rest folds into `other`."""
     max_fingerprints: PositiveInt = 200
     """Fingerprints with series of their own in the metrics; the rest folds into `other`."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Tell of variables that were meant to be settings."""
+        for variable in os.environ:
+            if _unknown(variable):
+                _tell_unknown(variable)
+
+
+def _unknown(variable: str) -> bool:
+    if not variable.upper().startswith(_PREFIX):
+        return False
+    name = variable[len(_PREFIX) :].lower()
+    return not (name in Settings.model_fields or name in _OTHER_VARIABLES or name.startswith(_OTHER_PREFIXES))
+
+
+@functools.lru_cache(maxsize=1_000)
+def _tell_unknown(variable: str) -> None:
+    """Log the variable's name, once in the life of the process; never its value, which may be a secret."""
+    close = get_close_matches(variable[len(_PREFIX) :].lower(), Settings.model_fields, n=1)
+    remedy = f"did you mean {_PREFIX}{close[0].upper()}?" if close else "see docs/configuration.md for those there are"
+    _log.warning("%s names no setting and has no effect; %s", variable, remedy)

@@ -29,6 +29,7 @@ from querytoll import (
     Trace,
     ignore,
 )
+from querytoll.sinks.otel import OpenTelemetrySink
 from querytoll.testing import (
     Queries,
     Recording,
@@ -86,7 +87,7 @@ def tell(report: Report) -> None:
 
 detectors: list[Detector] = [no_selects, Budget(3), *Profiler.default_detectors()]
 reports: list[Report] = []
-sinks: list[Sink] = [tell, reports.append, *Profiler.default_sinks()]
+sinks: list[Sink] = [tell, reports.append, *Profiler.default_sinks(), OpenTelemetrySink(statement_spans=True)]
 
 
 def install(engine: Engine, async_engine: AsyncEngine) -> FastAPI:

@@ -73,6 +73,7 @@ class Watch:
     """
 
     server_timing: Final = False
+    answering: Final = None
 
     def __init__(
         self, settings: Settings, *, scope: Scope = "requests", rules: Rules | None = None, per_test: bool = False
