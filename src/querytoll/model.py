@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 Kind = Literal["request", "websocket", "task", "test", "block"]
@@ -323,9 +324,14 @@ class Finding:
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        place = (self.site.path or self.site.file, self.site.function) if self.site else ("", "")
-        key = "\0".join((self.rule, self.fingerprint or "", *place))
-        object.__setattr__(self, "id", hashlib.blake2b(key.encode(errors="replace"), digest_size=8).hexdigest())
+        path, function = (self.site.path or self.site.file, self.site.function) if self.site else ("", "")
+        object.__setattr__(self, "id", _finding_id(self.rule, self.fingerprint or "", path, function))
+
+
+@lru_cache(maxsize=4_096)
+def _finding_id(*parts: str) -> str:
+    key = "\0".join(parts)
+    return hashlib.blake2b(key.encode(errors="replace"), digest_size=8).hexdigest()
 
 
 class Report(NamedTuple):

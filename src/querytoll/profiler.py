@@ -100,7 +100,7 @@ class Profiler:
         self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
         self._background: dict[Future[None], int] = {}
-        self._closed = False
+        self._active = self.settings.enabled
         self.faults = Faults(self._tell_fault)
         self._capture = Capture.of(
             self.settings,
@@ -134,7 +134,7 @@ class Profiler:
     @property
     def active(self) -> bool:
         """It profiles: it is switched on, and not closed."""
-        return self.settings.enabled and not self._closed
+        return self._active
 
     @property
     def server_timing(self) -> bool | None:
@@ -162,7 +162,7 @@ class Profiler:
 
     def open(self, kind: Kind) -> Window | None:
         """Open the window of a request; None when profiling is off or the request is not in the sample."""
-        if not self.active:
+        if not self._active:
             return None
         rate = self._backoff.rate
         if rate < 1.0 and _random.random() >= rate:
@@ -261,7 +261,7 @@ class Profiler:
 
     async def aclose(self) -> None:
         """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
-        self._closed = True
+        self._active = False
         await self.drain()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.close)
@@ -273,14 +273,16 @@ class Profiler:
 
     def _account(self, capture: float, detect: float, sinks: float) -> None:
         """Tell the profiler's own cost, a millisecond or more at a time."""
-        spent: tuple[tuple[Part, float], ...] = (("capture", capture), ("detect", detect), ("sinks", sinks))
-        for part, seconds in spent:
-            total = self._costs[part] + seconds
-            self._costs[part] = 0.0 if total >= _TOLD_SECONDS else total
-            if total >= _TOLD_SECONDS:
-                for meter in self._meters:
+        costs = self._costs
+        costs["capture"] += capture
+        costs["detect"] += detect
+        costs["sinks"] += sinks
+        if costs["capture"] + costs["detect"] + costs["sinks"] >= _TOLD_SECONDS:
+            self._costs = dict.fromkeys(costs, 0.0)
+            for meter in self._meters:
+                for part, seconds in costs.items():
                     try:
-                        meter.spent(part, total)
+                        meter.spent(part, seconds)
                     except Exception as fault:
                         self.faults.caught("sinks", fault)
 
