@@ -29,7 +29,8 @@ def address(url: str | URL) -> URL:
         found = make_url(url)
     except ArgumentError:
         raise ConfigurationError(f"history: this is no URL of a database; {_FORMS}") from None
-    database, _, driver = found.drivername.replace("postgres:", "postgresql:").partition("+")
+    database, _, driver = found.drivername.partition("+")
+    database = "postgresql" if database == "postgres" else database
     if database not in DRIVERS:
         raise ConfigurationError(f"history: it is kept in PostgreSQL or SQLite, not in {database}; {_FORMS}")
     if driver and driver not in DRIVERS[database]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL
 
-from querytoll.errors import MissingExtraError
+from querytoll.errors import ConfigurationError, MissingExtraError
 from querytoll.history.engine import address
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ async def _run(command: str, url: str | URL, revision: str) -> None:
     await asyncio.to_thread(getattr(commands, command), config, revision)
 
 
+def _folder_exists(url: URL) -> bool:
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).parent.is_dir()
+
+
 def configuration(url: str | URL) -> Config:
     """Make what alembic.ini would hold.
 
@@ -65,7 +69,10 @@ def configuration(url: str | URL) -> Config:
         from alembic.config import Config
     except ImportError:
         raise MissingExtraError("alembic", "history") from None
+    found = address(url)
+    if not _folder_exists(found):
+        raise ConfigurationError(f"history: the folder of {found} does not exist")
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    config.attributes["url"] = address(url)
+    config.attributes["url"] = found
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Literal
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, MetaData, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, ForeignKey, Index, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -43,7 +43,13 @@ class Base(DeclarativeBase):
     """Metadata of its own, with names for every constraint, so that migrations can drop them."""
 
     metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map: ClassVar = {str: Text, int: BigInteger, datetime: Moment, dict[str, Any]: Document}
+    type_annotation_map: ClassVar = {
+        str: Text,
+        int: BigInteger,
+        float: Double,
+        datetime: Moment,
+        dict[str, Any]: Document,
+    }
     moment: ClassVar[str] = "last_seen"
     """The column by which rows are listed, newest first, and forgotten."""
 

@@ -80,6 +80,7 @@ class Writer:
         self.dropped = 0
         self._told = False
         self._closed = False
+        self._last = False  # this attempt began after `close`, and is the last if it fails
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._reports: deque[Report] = deque()
@@ -144,7 +145,7 @@ class Writer:
     def _go_on(self) -> bool:
         """Tell whether there is something to do; if not, the thread ends."""
         with self._lock:
-            given_up = self._closed and self._failures > 0
+            given_up = self._last and self._failures > 0
             if (self._reports or self._batch is not None or self._flushed is not None) and not given_up:
                 return True
             self._drop_all()
@@ -167,6 +168,7 @@ class Writer:
         """Fold what waits into a batch, unless there is one left."""
         with self._lock:
             self._wake.clear()
+            self._last = self._closed
             flushed, self._flushed = self._flushed, None
             self._tell_dropped()
             if self._batch is not None:
