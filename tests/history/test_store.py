@@ -17,7 +17,8 @@ from querytoll.history import HistoryError, Store
 from querytoll.history.batch import MAX_SHAPES, OTHER, Batch, Folder
 from querytoll.history.engine import address, connect
 from querytoll.history.models import Base, Trace
-from querytoll.history.store import VERSION_TABLE, Recorded, Tables
+from querytoll.history.recorded import Recorded
+from querytoll.history.store import VERSION_TABLE, Tables
 from querytoll.model import Finding, Report, Site
 from querytoll.settings import Settings
 from tests.history.making import (

@@ -119,7 +119,7 @@ def test_the_queue_is_bounded(kept: Kept, make: Callable[..., Writer], caplog: p
     until(lambda: done(writer))
     assert kept.reports == 11
     assert [record.getMessage() for record in caplog.records] == [
-        "history: 31 reports were dropped so far, there is no room for more"
+        "history: 31 reports were dropped; the queue was full, or the database refused"
     ]
 
 
@@ -183,6 +183,21 @@ def test_it_forgets_now_and_then(kept: Kept, make: Callable[..., Writer]) -> Non
     assert before is not None
     assert NOW - timedelta(days=7, minutes=1) < before < NOW - timedelta(days=6)
     assert traces == 5
+
+
+def test_forgetting_may_fail(kept: Kept, make: Callable[..., Writer]) -> None:
+    """What was written stays written once, and writing goes on."""
+
+    async def clear(**options: object) -> None:
+        raise OSError("away")
+
+    kept.clear = clear  # type: ignore[method-assign]
+    writer = make(interval=0.001)
+    for _ in range(2):
+        writer.put(report())
+        until(lambda: done(writer))
+    assert (kept.tries, kept.reports, writer.dropped) == (2, 2, 0)
+    assert writer.faults.counts["sinks"] == 1
 
 
 async def test_draining_waits_for_the_write(kept: Kept, make: Callable[..., Writer]) -> None:

@@ -13,7 +13,8 @@ from querytoll.capture.failure import code_of
 from querytoll.errors import QuerytollError
 from querytoll.history import migrate
 from querytoll.history.engine import address
-from querytoll.history.store import HistoryError, Recorded, Store
+from querytoll.history.recorded import Recorded
+from querytoll.history.store import HistoryError, Store
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 60.0

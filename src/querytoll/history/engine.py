@@ -40,9 +40,10 @@ def address(url: str | URL) -> URL:
     if database == "sqlite" and found.database in (None, "", ":memory:"):
         raise ConfigurationError(f"history: an SQLite history is a file: {_FORMS}")
     drivers = (driver,) if driver else DRIVERS[database]
-    return next((_with(found, database, each) for each in drivers if _installed(database, each)), None) or _none(
-        drivers[0]
-    )
+    for each in drivers:
+        if _installed(database, each):
+            return found.set(drivername=f"{database}+{each}")
+    raise ConfigurationError(f"history: {drivers[0]} is not installed; run: pip install {drivers[0]}")
 
 
 def connect(url: URL, *, exclusive: bool = False) -> AsyncEngine:
@@ -62,20 +63,12 @@ def connect(url: URL, *, exclusive: bool = False) -> AsyncEngine:
     return engine
 
 
-def _with(url: URL, database: str, driver: str) -> URL:
-    return url.set(drivername=f"{database}+{driver}")
-
-
 def _installed(database: str, driver: str) -> bool:
     try:
         make_url(f"{database}+{driver}://").get_dialect().import_dbapi()
     except (ImportError, NoSuchModuleError):
         return False
     return True
-
-
-def _none(driver: str) -> URL:
-    raise ConfigurationError(f"history: {driver} is not installed; run: pip install {driver}")
 
 
 # The driver begins transactions too late, and none for DDL: https://docs.sqlalchemy.org/dialects/sqlite.html

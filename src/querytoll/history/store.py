@@ -1,28 +1,25 @@
-"""The durable history: batches to rows, and rows to what was seen since a moment."""
+"""The durable history: four verbs over its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pydantic import BaseModel
-from sqlalchemy import URL, Connection, Executable, Select, func, inspect, select, text
+from sqlalchemy import URL, Connection, Select, func, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import aliased
 
 from querytoll.errors import QuerytollError
 from querytoll.history.batch import Batch
 from querytoll.history.engine import address, connect
 from querytoll.history.models import PREFIX, Finding, Fingerprint, Sighting, Trace, TraceFinding, Traffic, Use
+from querytoll.history.recorded import Recorded, recorded
 from querytoll.history.repository import Repository
 from querytoll.history.schemas import (
     FindingCreate,
     FindingRead,
     FingerprintCreate,
     FingerprintRead,
-    Read,
     SightingCreate,
     SightingRead,
     TraceCreate,
@@ -44,47 +41,6 @@ LOCK: Final = 0x7175657279746F6C
 
 class HistoryError(QuerytollError):
     """The history cannot be used; says why, and what to do."""
-
-
-class SeenRead(Read):
-    """A finding in the requests of one name, over some time."""
-
-    finding: FindingRead
-    name: str
-    title: str
-    most: int
-    occurrences: int
-    statement: str | None
-
-
-class RouteRead(Read):
-    """The requests of one name, over some time."""
-
-    name: str
-    requests: int
-    statements: int
-    database_seconds: float
-    most: int
-    longest: float
-
-
-class RouteUseRead(Read):
-    """A shape as the requests of one name sent it, over some time."""
-
-    name: str
-    fingerprint: str
-    summary: str | None
-    most: int
-    file: str | None
-    line: int | None
-
-
-class Recorded(BaseModel):
-    """What was seen since a moment."""
-
-    routes: Sequence[RouteRead]
-    uses: Sequence[RouteUseRead]
-    findings: Sequence[SeenRead]
 
 
 class History(Protocol):
@@ -188,11 +144,7 @@ class Store:
         """
         await self._check()
         async with self.sessions() as session:
-            return Recorded(
-                routes=[RouteRead.model_validate(row) for row in await session.execute(_routes(since))],
-                uses=[RouteUseRead.model_validate(row) for row in await session.execute(_uses(since))],
-                findings=[SeenRead.model_validate(row) for row in await session.execute(_seen(since))],
-            )
+            return await recorded(session, since)
 
     async def clear(self, *, before: datetime | None = None, traces: int | None = None) -> None:
         """Forget what was not seen since a moment, traces over a number for each name, or without either everything.
@@ -262,49 +214,3 @@ def _excess(number: int) -> Select[Any]:
     rank = func.row_number().over(partition_by=Trace.name, order_by=Trace.began.desc()).label("rank")
     ranked = select(Trace.id, rank).subquery()
     return select(ranked.c.id).where(ranked.c.rank > number)
-
-
-def _routes(since: datetime) -> Executable:
-    return (
-        select(
-            Traffic.name,
-            func.sum(Traffic.requests).label("requests"),
-            func.sum(Traffic.statements).label("statements"),
-            func.sum(Traffic.database_seconds).label("database_seconds"),
-            func.max(Traffic.most).label("most"),
-            func.max(Traffic.longest).label("longest"),
-        )
-        .where(Traffic.last_seen >= since)
-        .group_by(Traffic.name)
-    )
-
-
-def _uses(since: datetime) -> Executable:
-    rank = func.row_number().over(partition_by=(Use.name, Use.fingerprint), order_by=(Use.most.desc(), Use.hour.desc()))
-    worst = select(Use, rank.label("rank")).where(Use.last_seen >= since).subquery()
-    return (
-        select(worst.c.name, worst.c.fingerprint, Fingerprint.summary, worst.c.most, worst.c.file, worst.c.line)
-        .outerjoin(Fingerprint, Fingerprint.id == worst.c.fingerprint)
-        .where(worst.c.rank == 1)
-    )
-
-
-def _seen(since: datetime) -> Executable:
-    same = (Sighting.finding_id, Sighting.name)
-    rank = func.row_number().over(partition_by=same, order_by=(Sighting.most.desc(), Sighting.hour.desc()))
-    times = func.sum(Sighting.occurrences).over(partition_by=same)
-    worst = select(Sighting, rank.label("rank"), times.label("times")).where(Sighting.last_seen >= since).subquery()
-    finding = aliased(Finding, name="finding")
-    return (
-        select(
-            finding,
-            worst.c.name,
-            worst.c.title,
-            worst.c.most,
-            worst.c.times.label("occurrences"),
-            Fingerprint.text.label("statement"),
-        )
-        .join(worst, worst.c.finding_id == finding.id)
-        .outerjoin(Fingerprint, Fingerprint.id == finding.fingerprint)
-        .where(worst.c.rank == 1)
-    )

@@ -10,9 +10,10 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -133,9 +134,10 @@ class Writer:
                 while self._go_on():
                     self._wake.wait(self._pause())
                     self._round(runner)
-        except BaseException:
+        except Exception as fault:
+            self.faults.caught("sinks", fault)
+        finally:
             self._end()
-            raise
 
     def _pause(self) -> float:
         if self._closed:
@@ -156,8 +158,9 @@ class Writer:
         flushed = self._take()
         try:
             if self._batch is not None:
-                runner.run(self._write(self._batch))
+                runner.run(_within(self._history.add(self._batch)))
                 self._batch, self._failures = None, 0
+                self._prune(runner)
         except Exception as fault:
             self._failed(fault)
         finally:
@@ -170,10 +173,10 @@ class Writer:
             self._wake.clear()
             self._last = self._closed
             flushed, self._flushed = self._flushed, None
-            self._tell_dropped()
             if self._batch is not None:
                 return flushed
             reports, self._reports, self._waiting = self._reports, deque(), 0
+        self._tell_dropped()
         batch = Batch()
         for report in reports:
             try:
@@ -184,40 +187,47 @@ class Writer:
         self._batch = batch if batch.reports else None
         return flushed
 
-    async def _write(self, batch: Batch) -> None:
-        async with asyncio.timeout(WRITE_SECONDS):
-            await self._history.add(batch)
-        if self.now() >= self._prune_at:
-            self._prune_at = self.now() + PRUNE_SECONDS
-            self._batch = None  # it is written: a fault from here on must not write it again
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._history.clear(before=datetime.now(UTC) - self._keep, traces=self._max_traces)
+    def _prune(self, runner: asyncio.Runner) -> None:
+        if self.now() < self._prune_at:
+            return
+        self._prune_at = self.now() + PRUNE_SECONDS
+        before = datetime.now(UTC) - self._keep
+        try:
+            runner.run(_within(self._history.clear(before=before, traces=self._max_traces)))
+        except Exception as fault:
+            self.faults.caught("sinks", fault)
 
     def _failed(self, fault: Exception) -> None:
         self._failures += 1
         self.faults.caught("sinks", fault)
         if self._batch is not None and self._failures >= MAX_REFUSALS and _refused(fault):
             self.dropped += self._batch.reports
-            self._batch = None
+            self._batch, self._failures = None, 0
 
     def _end(self) -> None:
-        """The thread dies of something that is no exception: let nobody wait for it."""
+        """Let nobody wait for this thread, if it did not end by itself."""
         with self._lock:
-            self._drop_all()
-            self._thread = None
-            if self._flushed is not None:
-                self._flushed.set_result(None)
-                self._flushed = None
+            if self._thread is threading.current_thread():
+                self._drop_all()
+                self._thread = None
+                if self._flushed is not None:
+                    self._flushed.set_result(None)
+                    self._flushed = None
 
     def _tell_dropped(self) -> None:
         if self.dropped and not self._told:
             self._told = True
-            _log.warning("history: %d reports were dropped so far, there is no room for more", self.dropped)
+            _log.warning("history: %d reports were dropped; the queue was full, or the database refused", self.dropped)
 
     def _drop_all(self) -> None:
         self.dropped += len(self._reports) + (self._batch.reports if self._batch is not None else 0)
         self._reports.clear()
         self._waiting, self._batch = 0, None
+
+
+async def _within(work: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(WRITE_SECONDS):
+        await work
 
 
 def _refused(fault: Exception) -> bool:
@@ -226,6 +236,8 @@ def _refused(fault: Exception) -> bool:
         return True
     if isinstance(fault, SQLAlchemyError) and not isinstance(fault, DBAPIError):
         return True
+    if isinstance(fault, DBAPIError) and fault.connection_invalidated:
+        return False
     code = code_of(getattr(fault, "orig", None) or fault)
     return code.startswith(("22", "23", "40")) or code in ("DataError", "IntegrityError", "InterfaceError")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from querytoll.history.store import Recorded, RouteRead, RouteUseRead, SeenRead
+from querytoll.history.recorded import Recorded, RouteRead, RouteUseRead, SeenRead
 from querytoll.suite.results import Found, Results, Traffic, Use
 
 
