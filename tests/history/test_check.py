@@ -83,6 +83,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         (["--since", "2100-01-01"], 2),
         (["--since", "999999w"], 2),
         (["results.json"], 2),
+        (["--update"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -213,10 +214,12 @@ def test_the_planted_faults_of_a_deployment_are_found(deployed: str, check: Chec
 
 
 def test_a_baseline_of_a_deployment(deployed: str, check: Check) -> None:
-    """What is known passes; the ids are those of a test run."""
-    document = json.loads(check("--history", deployed, "--format", "json").stdout)
-    entries = [f"{each['rule']}  {each['path']}:{each['function']}  x  {each['id']}" for each in document["findings"]]
-    Path("all.txt").write_text("\n".join(entries))
-    done = check("--history", deployed, "--baseline", "all.txt")
+    """What a deployment has today is written down, beside what tests have; then only what is new fails."""
+    before = Path("known.txt").read_text()
+    done = check("--history", deployed, "--baseline", "known.txt", "--update")
     assert done.exit_code == 0, done.output
-    assert "none new" in done.output
+    assert set(before.splitlines()) < set(Path("known.txt").read_text().splitlines())
+    done = check("--history", deployed, "--baseline", "known.txt")
+    assert (done.exit_code, "none new" in done.output) == (0, True), done.output
+    assert check("--history", deployed, "--baseline", "new.txt", "--update").exit_code == 0
+    assert len(Baseline.read(Path("new.txt")).entries) == len(TIMELESS)

@@ -282,7 +282,8 @@ def work(name):
 
 
 def run(url: str, script: str) -> str:
-    done = subprocess.run([sys.executable, "-c", SCRIPT + script, url], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + script, url]  # fork beside a thread
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -295,11 +296,19 @@ def names(url: str) -> dict[str, int]:
     return asyncio.run(read())
 
 
-def test_the_end_of_the_process_writes_what_waits(url: str) -> None:
+@pytest.fixture
+def ending_url(url: str) -> str:
+    """A history that can be written while the interpreter ends."""
+    if sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)) and "sqlite" in url:
+        pytest.skip("python/cpython#113964: it starts no threads by then, which aiosqlite needs")
+    return url
+
+
+def test_the_end_of_the_process_writes_what_waits(ending_url: str) -> None:
     """Nobody has to close it."""
-    asyncio.run(emptied(url))
-    run(url, "work('a'); work('a')")
-    assert names(url) == {"a": 2}
+    asyncio.run(emptied(ending_url))
+    run(ending_url, "work('a'); work('a')")
+    assert names(ending_url) == {"a": 2}
 
 
 def test_forked_workers_write_their_own(url: str) -> None:
@@ -326,9 +335,9 @@ work("parent")
     assert names(url) == {"parent": 3, "child": 3}
 
 
-def test_a_worker_that_is_told_to_end(url: str) -> None:
+def test_a_worker_that_is_told_to_end(ending_url: str) -> None:
     """A server that ends on SIGTERM as servers do, through its own handler, loses nothing."""
-    asyncio.run(emptied(url))
+    asyncio.run(emptied(ending_url))
     process = subprocess.Popen(
         [
             sys.executable,
@@ -336,7 +345,7 @@ def test_a_worker_that_is_told_to_end(url: str) -> None:
             SCRIPT
             + "import signal\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nwork('a')\n"
             + "print('ready', flush=True)\ntime.sleep(60)\n",
-            url,
+            ending_url,
         ],
         stdout=subprocess.PIPE,
     )
@@ -345,7 +354,7 @@ def test_a_worker_that_is_told_to_end(url: str) -> None:
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(30) == 0
     process.stdout.close()
-    assert names(url) == {"a": 1}
+    assert names(ending_url) == {"a": 1}
 
 
 async def test_the_profiler_drains_it(kept: Kept, make: Callable[..., Writer]) -> None:

@@ -53,6 +53,7 @@ def check(
     lock: Annotated[Path | None, typer.Option(help="Queries of each route; more of them fail.")] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.text,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the terminal by default.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Write the baseline anew, with what was found.")] = False,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="End with 0 whatever was found.")] = False,
 ) -> None:
     """Judge what test runs have recorded, or a deployment.
@@ -60,10 +61,12 @@ def check(
     Ends with 0 where nothing is new, with 1 where there are new findings or more queries than in the lock, with 2
     where a file or the history cannot be used, and with 3 where the history has no requests to judge.
     """
-    if results and str(context.get_parameter_source("history")).endswith("ENVIRONMENT"):
+    if results and getattr(context.get_parameter_source("history"), "name", "") == "ENVIRONMENT":
         history = None
     try:
-        found = _read(results or []) if history is None else _recorded(history, since, name or [], results)
+        found = _read(results or []) if history is None else _recorded(history, since, name or [], results, lock)
+        if update:
+            _update(found, baseline)
         reached = _verdict(found, baseline, lock)
         text = FORMATS[format.value](reached)
         if output is not None:
@@ -89,9 +92,11 @@ def _read(files: list[Path]) -> Results:
     return functools.reduce(Results.merged, map(Results.read, files))
 
 
-def _recorded(url: str, since: str, names: list[str], files: list[Path] | None) -> Results:
+def _recorded(url: str, since: str, names: list[str], files: list[Path] | None, lock: Path | None) -> Results:
     if files:
         raise ConfigurationError("pass files or --history, not both")
+    if lock is not None and any("::" in route for route in Lock.read(lock).routes):
+        raise ConfigurationError(f"{lock} lists tests, of which a history knows nothing")
     return results_of(commands.read(url, _moment(since)), names)
 
 
@@ -109,10 +114,16 @@ def _moment(since: str) -> datetime:
     return moment
 
 
+def _update(results: Results, baseline: Path | None) -> None:
+    if baseline is None:
+        raise ConfigurationError("--update writes the file of --baseline: pass that too")
+    known = Baseline.read(baseline) if baseline.exists() else Baseline()
+    complete = results.complete and bool(results.routes or results.tests)
+    baseline.write_text(str(known.updated(results.findings.values(), complete=complete)), encoding="utf-8")
+
+
 def _verdict(results: Results, baseline: Path | None, lock: Path | None) -> Verdict:
     known = Baseline.read(baseline) if baseline is not None else None
     locked = Lock.read(lock) if lock is not None else None
     per_test = locked is not None and any("::" in name for name in locked.routes)
-    if per_test and not results.tests and results.requests:
-        raise ConfigurationError(f"{lock} lists tests, of which nothing was recorded")
     return verdict(results, known, locked, per_test=per_test)

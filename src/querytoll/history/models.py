@@ -36,20 +36,14 @@ class Moment(TypeDecorator[datetime]):
         return value if value is None else value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
 
 
-Document: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+DOCUMENT: Final = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 class Base(DeclarativeBase):
     """Metadata of its own, with names for every constraint, so that migrations can drop them."""
 
     metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map: ClassVar = {
-        str: Text,
-        int: BigInteger,
-        float: Double,
-        datetime: Moment,
-        dict[str, Any]: Document,
-    }
+    type_annotation_map: ClassVar = {str: Text, int: BigInteger, float: Double, datetime: Moment}
     moment: ClassVar[str] = "last_seen"
     """The column by which rows are listed, newest first, and forgotten."""
 
@@ -59,9 +53,9 @@ def key(*arguments: Any) -> MappedColumn[Any]:
     return mapped_column(*arguments, primary_key=True)
 
 
-def merged(how: Merge, **options: Any) -> MappedColumn[Any]:
+def merged(how: Merge, *arguments: Any, **options: Any) -> MappedColumn[Any]:
     """Declare a column with its way to be merged."""
-    return mapped_column(info={"merge": how}, **options)
+    return mapped_column(*arguments, info={"merge": how}, **options)
 
 
 class Trace(Base):
@@ -102,8 +96,8 @@ class Finding(Base):
     fingerprint: Mapped[str | None] = merged("replace", index=True)
     summary: Mapped[str | None] = merged("replace")
     confidence: Mapped[float] = merged("replace")
-    evidence: Mapped[dict[str, Any]] = merged("worst")
-    plan: Mapped[dict[str, Any] | None] = merged("fill")
+    evidence: Mapped[dict[str, Any]] = merged("worst", DOCUMENT)
+    plan: Mapped[dict[str, Any] | None] = merged("fill", DOCUMENT)
     most: Mapped[int] = merged("most")
     cost: Mapped[float] = merged("add")
     occurrences: Mapped[int] = merged("add")
