@@ -311,11 +311,11 @@ def test_the_end_of_the_process_writes_what_waits(ending_url: str) -> None:
     assert names(ending_url) == {"a": 2}
 
 
-def test_forked_workers_write_their_own(url: str) -> None:
+def test_forked_workers_write_their_own(ending_url: str) -> None:
     """A worker forked while its parent's thread writes has a queue and a thread of its own; nothing comes twice."""
-    asyncio.run(emptied(url))
+    asyncio.run(emptied(ending_url))
     run(
-        url,
+        ending_url,
         """
 work("parent")
 sink.pending()[0].result()
@@ -332,7 +332,7 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 work("parent")
 """,
     )
-    assert names(url) == {"parent": 3, "child": 3}
+    assert names(ending_url) == {"parent": 3, "child": 3}
 
 
 def test_a_worker_that_is_told_to_end(ending_url: str) -> None:
