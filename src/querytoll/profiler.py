@@ -66,6 +66,14 @@ class AnswerSink(Protocol):
     def answering(self, so_far: Callable[[], tuple[int, float]]) -> None: ...
 
 
+@runtime_checkable
+class BackgroundSink(Protocol):
+    """A sink that goes on after its call: it tells what is under way, and lets its exceptions end with the others."""
+
+    def pending(self) -> list[Future[None]]: ...
+    def attend(self, faults: Faults) -> None: ...
+
+
 class Profiler:
     """Profile requests and blocks.
 
@@ -98,10 +106,13 @@ class Profiler:
         self._rate_meters: list[SamplingSink] = [sink for sink in self._sinks if isinstance(sink, SamplingSink)]
         self._answer_sinks: list[AnswerSink] = [sink for sink in self._sinks if isinstance(sink, AnswerSink)]
         self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
+        self._busy_sinks: list[BackgroundSink] = [sink for sink in self._sinks if isinstance(sink, BackgroundSink)]
         self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
         self._background: dict[Future[None], int] = {}
         self._active = self.settings.enabled
         self.faults = Faults(self._tell_fault)
+        for sink in self._busy_sinks:
+            sink.attend(self.faults)
         self._capture = Capture.of(
             self.settings,
             faults=self.faults,
@@ -250,9 +261,10 @@ class Profiler:
             job.set_result(None)
 
     async def drain(self) -> None:
-        """Wait until every report and every plan that is being made has reached the sinks."""
+        """Wait until every report and every plan that is being made has reached the sinks and where they take it."""
         while jobs := self._under_way():
             await asyncio.gather(*map(asyncio.wrap_future, jobs))
+        await asyncio.gather(*(asyncio.wrap_future(job) for sink in self._busy_sinks for job in sink.pending()))
 
     def _under_way(self) -> list[Future[None]]:
         """Reports of large traces, and samples of slow statements."""

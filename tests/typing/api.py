@@ -29,6 +29,7 @@ from querytoll import (
     Trace,
     ignore,
 )
+from querytoll.history import HistorySink, Recorded, Store, downgrade, upgrade
 from querytoll.sinks.otel import OpenTelemetrySink
 from querytoll.testing import (
     Queries,
@@ -212,3 +213,14 @@ async def test_more() -> None:
     assert_type([access.index for access in accesses.accesses], list[str | None])
     assert_type(assert_query_growth(lambda: decorated(1), lambda count: None, rows=3), None)
     await assert_query_growth(lambda: decorated_async(1), lambda count: None)
+
+
+async def history(url: str, began: datetime) -> None:
+    """A history is a sink, and read by four verbs."""
+    sink: Sink = HistorySink(url, Settings(), keep_days=7, max_traces=10, paths=True)
+    Profiler(sinks=[*Profiler.default_sinks(), sink])
+    await upgrade(url)
+    store = Store(url)
+    assert_type(await store.list(began), Recorded)
+    await store.clear(before=began)
+    await downgrade(url)

@@ -9,12 +9,14 @@ import typer
 import querytoll
 from querytoll.cli.check import check
 from querytoll.cli.explain import explain
+from querytoll.cli.history import history
 
 app = typer.Typer(
     name="querytoll", help="What requests cost the database.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.command()(check)
 app.command()(explain)
+app.add_typer(history)
 
 
 @app.callback(invoke_without_command=True)
