@@ -12,8 +12,10 @@ from concurrent.futures import Future
 from typing import Any, Final, Protocol, runtime_checkable
 from weakref import WeakSet
 
-from querytoll.capture import Capture, Window, attach, detach, reads
+from querytoll.capture import Capture, Window, attach, detach, pools, reads
 from querytoll.capture.assemble import Request, assemble
+from querytoll.capture.connections import watch_engine
+from querytoll.capture.pools import PoolMeter
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
 from querytoll.explain.sampler import Outcome, Sampler
@@ -45,6 +47,14 @@ class ExplainSink(Protocol):
     """A sink that also takes what became of the EXPLAINs of slow statements, and their seconds."""
 
     def explained(self, outcome: Outcome, seconds: float) -> None: ...
+
+
+@runtime_checkable
+class PoolSink(Protocol):
+    """A sink with a meter of what pools do, in requests and outside of them."""
+
+    @property
+    def pool_meter(self) -> PoolMeter: ...
 
 
 class Profiler:
@@ -90,6 +100,7 @@ class Profiler:
         self.metrics_endpoint = metrics_endpoint(exposition_of(self._sinks))
         if self.settings.enabled:
             attach(self._engines)
+            self._meter_pools()
             if self.settings.watch_loads:
                 reads.attach()
             _living.add(self)
@@ -197,6 +208,13 @@ class Profiler:
         self._capture.sampler_seconds = sampler.seconds
         return sampler
 
+    def _meter_pools(self) -> None:
+        """Let the sinks see what the pools of the engines do."""
+        meters = [sink.pool_meter for sink in self._sinks if isinstance(sink, PoolSink)]
+        pools.meter(self, meters, self._capture.only)
+        for engine in self._engines or ():
+            watch_engine(engine)
+
     def _count_explain(self, outcome: Outcome, seconds: float) -> None:
         for meter in self._explain_meters:
             try:
@@ -224,6 +242,7 @@ class Profiler:
         """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
         self._closed = True
         await self.drain()
+        pools.unmeter(self)
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.close)
         if self.settings.watch_loads and not any(other.active and other.settings.watch_loads for other in _living):
@@ -248,6 +267,16 @@ class Profiler:
     def _tell_fault(self, part: Part) -> None:
         for meter in self._meters:
             meter.internal_error(part)
+
+
+def _tell_shared_fault(part: Part) -> None:
+    """Tell every profiler's sinks of a fault in what profilers share; sinks that share their numbers, once."""
+    living = [meter for profiler in tuple(_living) if profiler.active for meter in profiler._meters]
+    for meter in {id(getattr(meter, "pool_meter", meter)): meter for meter in living}.values():
+        meter.internal_error(part)
+
+
+pools.on_fault.append(_tell_shared_fault)
 
 
 class Profile:

@@ -10,27 +10,25 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
-from weakref import WeakSet
+from typing import Any, Final
+from weakref import WeakSet, ref
 
-from querytoll.capture import orm
+from querytoll.capture import orm, pools
 from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.pools import TAP as _TAP
+from querytoll.capture.pools import Holder, PoolState, Seat
+from querytoll.capture.pools import faults as faults
 from querytoll.capture.scope import Scope, current
-from querytoll.errors import Faults
 from querytoll.model import Outcome, Site
 
 _LINK: Final = "querytoll"
 _NEW: Final = "querytoll.new"
-_TAP: Final = "_querytoll"
 
 LONG_WAIT_SECONDS: Final = 0.02
 """Waits above it are told with the holders of the pool's connections."""
 
 first_checkout: Final[list[Callable[[Any], None]]] = []
 """Called with a connection of each pool that is seen for the first time."""
-
-faults: Final = Faults()
-"""Where exceptions of pool events end: they belong to no window."""
 
 
 class _Clock:
@@ -63,12 +61,6 @@ class Span:
         self.outcome: Outcome = "autocommit" if autocommit else "open"
         self.autocommit = autocommit
         self.stack = stack
-
-
-class Holder(Protocol):
-    """Who holds a connection: the window of a request."""
-
-    name: str
 
 
 class Hold:
@@ -112,18 +104,21 @@ def link_of(connection: Any, moment: float) -> Link | None:
 
 def tap_of(context: Any) -> Tap:
     """Return what is known of the engine of an execution context, learning it at first sight."""
-    dialect = context.dialect
-    tap: Tap | None = dialect.__dict__.get(_TAP)
-    if tap is None:
-        tap = Tap(engine_name(context.engine), is_async=dialect.is_async)
-        setattr(dialect, _TAP, tap)
-        _watch_endings(dialect)
+    tap: Tap | None = context.dialect.__dict__.get(_TAP)
+    return _learn(context.engine, context.dialect) if tap is None else tap
+
+
+def _learn(engine: Any, dialect: Any) -> Tap:
+    tap = Tap(engine_name(engine), is_async=dialect.is_async)
+    setattr(dialect, _TAP, tap)
+    _watch_endings(dialect)
     return tap
 
 
 def disown_dialect(dialect: Any) -> None:
     """Mark an engine's dialect as one of ours: never profiled."""
     setattr(dialect, _TAP, Tap("querytoll", is_async=dialect.is_async, own=True))
+    pools.choose()
 
 
 def engine_name(engine: Any) -> str:
@@ -181,16 +176,24 @@ _ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
 )
 
 
+def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+    """Dialect event: a connection is being made; if it is the pool's first, others may soon wait for it."""
+    try:
+        state = _watch_pool(record._ConnectionRecord__pool)
+        if state.meters:
+            pools.opening(state, record)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
 def on_connect(dbapi_connection: Any, record: Any) -> None:
     """Pool event: note a new connection, so that making it is not taken for waiting for one."""
-    if record.record_info is not None:
-        record.record_info[_NEW] = True
-
-
-def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
-    """Dialect event: the first connection of a pool is being made; others may soon wait for it."""
     try:
-        _watch_pool(record._ConnectionRecord__pool, None)
+        if record.record_info is not None:
+            record.record_info[_NEW] = True
+        state = _watch_pool(record._ConnectionRecord__pool)
+        if state.meters:
+            pools.opened(state, record)
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -199,7 +202,13 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
     """Pool event: a connection is handed out."""
     try:
         pool = proxy._pool
-        _watch_pool(pool, dbapi_connection)
+        state = pool.__dict__.get(pools.POOL) or _watch_pool(pool)
+        if not state.met:
+            state.met = True
+            for hook in first_checkout:
+                hook(dbapi_connection)
+        if state.meters:
+            pools.checked_out(state, record)
         scope = current.get()
         tap: Tap | None = pool._dialect.__dict__.get(_TAP)
         if scope is None or not scope.windows or proxy.record_info is None or (tap is not None and tap.own):
@@ -215,36 +224,73 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         faults.caught("capture", fault)
 
 
-def _watch_pool(pool: Any, dbapi_connection: Any) -> None:
-    """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
-    if "_querytoll_held" not in pool.__dict__:
-        for hook in first_checkout:
-            hook(dbapi_connection)
-        pool._querytoll_held = WeakSet()
-        pool.connect = _timed_connect(pool)
+def watch_engine(engine: Any) -> None:
+    """Know the pool of an engine before its first connection."""
+    _watch_pool(engine.pool, engine.dialect.__dict__.get(_TAP) or _learn(engine, engine.dialect))
 
 
-def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
-    # Somebody else may have replaced it before us.
-    original: Callable[[], Any] = pool.__dict__.get("connect") or type(pool).connect.__get__(pool)
+def _watch_pool(pool: Any, tap: Tap | None = None) -> PoolState:
+    """Time the checkouts of a pool from the moment they are asked for, which no event tells.
 
+    Args:
+        tap: what is known of its engine; None: its first connection is being asked for.
+    """
+    state = pools.state_of(pool)
+    if state is None:
+        known = tap or pool._dialect.__dict__.get(_TAP) or _tap_on_stack(pool)
+        name = known.name if known is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
+        pool.__dict__.setdefault("_querytoll_held", WeakSet())
+        state, first = pools.watch(pool, name)
+        if first:
+            state.unasked = tap is None
+            pool.connect = _timed_connect(ref(pool), pools.original_of(pool, "connect"))
+    return state
+
+
+def _tap_on_stack(pool: Any) -> Tap | None:
+    """Learn the engine that is asking its pool for a connection: nothing else leads from a pool to its engine."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "raw_connection":
+            engine: Any = frame.f_locals.get("self")
+            asked: Any = getattr(engine, "pool", None)
+            if asked is pool:
+                return _learn(engine, pool._dialect)
+    return None
+
+
+def _timed_connect(
+    pool: Callable[[], Any], original: Callable[[Any], Any], now: Callable[[], float] = time.perf_counter
+) -> Callable[[], Any]:
     def connect() -> Any:
+        here: Any = pool()
+        state: PoolState = here.__dict__[pools.POOL]
+        tap: Tap | None = here._dialect.__dict__.get(_TAP)
         scope = current.get()
-        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
-        if scope is None or not scope.windows or (tap is not None and tap.own):
-            return original()
+        if scope is not None and (not scope.windows or (tap is not None and tap.own)):
+            scope = None
+        metered = bool(state.meters)
+        if scope is None and not metered:
+            return original(here)
         asked = now()
         proxy = error = None
+        if metered:
+            state.asked()
         try:
-            proxy = original()
+            proxy = original(here)
         finally:
             if proxy is None:
                 error = sys.exception()
             try:
-                if proxy is not None:
-                    _note_wait(pool, proxy.record_info, asked)
-                elif error is not None:
-                    _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
+                if metered and proxy is not None:
+                    state.answered(proxy._connection_record, asked)
+                elif metered:
+                    state.failed(error, now() - asked, [hold.holder for hold in _held(here) if hold.back is None])
+                if scope is not None and proxy is not None:
+                    _note_wait(here, proxy.record_info, asked)
+                elif scope is not None and error is not None:
+                    _note_failure(here, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
             error = None  # its traceback holds this frame
@@ -278,8 +324,14 @@ def _holders(pool: Any, hold: Hold) -> tuple[Hold, ...]:
     """Return who held the pool's connections during a wait that was long enough to tell."""
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
+    return tuple(
+        other for other in _held(pool) if other is not hold and (other.back is None or other.back >= hold.asked)
+    )
+
+
+def _held(pool: Any) -> WeakSet[Hold]:
     held: WeakSet[Hold] = pool._querytoll_held
-    return tuple(other for other in held if other is not hold and (other.back is None or other.back >= hold.asked))
+    return held
 
 
 def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
@@ -298,5 +350,18 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
                 link.span.ended = link.hold.back
                 if link.span.outcome == "open":
                     link.span.outcome = "rolled back"
+        seat: Seat | None = record.record_info.get(pools.SEAT)
+        if seat is not None:
+            pools.returned(seat, record)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
+def on_close(dbapi_connection: Any, record: Any) -> None:
+    """Pool event: the connection is closed, or detached from its pool."""
+    try:
+        seat: Seat | None = record.record_info.get(pools.SEAT)
+        if seat is not None:
+            pools.closed(seat, record)
     except Exception as fault:
         faults.caught("capture", fault)

@@ -72,6 +72,9 @@ class Metrics:
             "pool_connect_seconds", "Time of opening connections.", ("pool",), buckets=POOL_BUCKETS
         )
         self.pool_timeouts = counter("pool_timeouts", "Checkouts that got no connection in time.", ("pool",))
+        self.pool_timeout_holders = counter(
+            "pool_timeout_holders", "Connections that a route held when a checkout timed out.", ("pool", *route)
+        )
         self.folded = counter("label_sets_folded", "Observations without series of their own.", ("label",))
         self.profiler_seconds = counter("profiler_seconds", "Time that the profiler itself took.", ("part",))
         self.internal_errors = counter("internal_errors", "Faults of the profiler itself.", ("part",))

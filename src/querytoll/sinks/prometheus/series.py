@@ -22,6 +22,8 @@ from querytoll.sinks.prometheus.metrics import (
     TRANSACTION_BUCKETS,
     Metrics,
 )
+from querytoll.sinks.prometheus.multiprocess import is_multiprocess
+from querytoll.sinks.prometheus.pools import PoolSeries
 
 MAX_POOLS = 20
 MAX_OPERATIONS = 20
@@ -91,6 +93,7 @@ class Series:
         self.spent = self._by_part(metrics.profiler_seconds)
         self.internal_errors = self._by_part(metrics.internal_errors)
         self.dropped = self._by_part(metrics.dropped)
+        self.pools = PoolSeries(metrics, cells, self._guard_pools, self._count_blocked, in_files=is_multiprocess())
         metrics.build_info.labels(_version("querytoll"), _version("sqlalchemy")).set(1)
 
     def widen(self, max_routes: int, max_fingerprints: int) -> None:
@@ -119,6 +122,10 @@ class Series:
             self.explains[outcome]._value += 1
             if seconds > 0:
                 self._explain_seconds.add(1, seconds)
+
+    def _count_blocked(self, pool: str, place: tuple[str, str]) -> None:
+        route = self._route(place)
+        self._counter(self.metrics.pool_timeout_holders, (pool, route.method, route.route)).inc(1)
 
     def _count_trace(self, route: Route, trace: Trace) -> None:
         statements = trace.statements

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from querytoll.capture.pools import PoolMeter
 from querytoll.errors import ConfigurationError, Part
 from querytoll.model import Report
 from querytoll.sinks.prometheus.multiprocess import is_multiprocess
@@ -37,6 +38,11 @@ class PrometheusSink:
         self.registry = REGISTRY if registry is None else registry
         self._series = _series_of(self.registry)
         self._series.widen(max_routes, max_fingerprints)
+
+    @property
+    def pool_meter(self) -> PoolMeter:
+        """Takes what pools do; one for all sinks of a registry, so that nothing is counted twice."""
+        return self._series.pools
 
     def __call__(self, report: Report) -> None:
         if report.trace.kind != "test":
