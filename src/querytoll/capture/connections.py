@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Final
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from querytoll.capture import orm, pools
 from querytoll.capture.failure import annotate, code_of
@@ -179,7 +179,7 @@ _ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
 def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
     """Dialect event: a connection is being made; if it is the pool's first, others may soon wait for it."""
     try:
-        state = _watch_pool(record._ConnectionRecord__pool)
+        state = _state(record._ConnectionRecord__pool, record)
         if state.meters:
             pools.opening(state, record)
     except Exception as fault:
@@ -191,7 +191,7 @@ def on_connect(dbapi_connection: Any, record: Any) -> None:
     try:
         if record.record_info is not None:
             record.record_info[_NEW] = True
-        state = _watch_pool(record._ConnectionRecord__pool)
+        state = _state(record._ConnectionRecord__pool, record)
         if state.meters:
             pools.opened(state, record)
     except Exception as fault:
@@ -202,7 +202,7 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
     """Pool event: a connection is handed out."""
     try:
         pool = proxy._pool
-        state = pool.__dict__.get(pools.POOL) or _watch_pool(pool)
+        state = pool.__dict__.get(pools.POOL) or _state(pool, record)
         if not state.met:
             state.met = True
             for hook in first_checkout:
@@ -226,24 +226,27 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
 
 def watch_engine(engine: Any) -> None:
     """Know the pool of an engine before its first connection."""
-    _watch_pool(engine.pool, engine.dialect.__dict__.get(_TAP) or _learn(engine, engine.dialect))
+    if pools.state_of(engine.pool) is None:
+        tap: Tap = engine.dialect.__dict__.get(_TAP) or _learn(engine, engine.dialect)
+        _watch_pool(engine.pool, tap)
 
 
-def _watch_pool(pool: Any, tap: Tap | None = None) -> PoolState:
-    """Time the checkouts of a pool from the moment they are asked for, which no event tells.
-
-    Args:
-        tap: what is known of its engine; None: its first connection is being asked for.
-    """
+def _state(pool: Any, record: Any) -> PoolState:
+    """Return the numbers of a pool; where there were none, this record's connection was asked for unseen."""
     state = pools.state_of(pool)
     if state is None:
-        known = tap or pool._dialect.__dict__.get(_TAP) or _tap_on_stack(pool)
-        name = known.name if known is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
-        pool.__dict__.setdefault("_querytoll_held", WeakSet())
-        state, first = pools.watch(pool, name)
-        if first:
-            state.unasked = tap is None
-            pool.connect = _timed_connect(ref(pool), pools.original_of(pool, "connect"))
+        state = _watch_pool(pool, pool._dialect.__dict__.get(_TAP) or _tap_on_stack(pool))
+        pools.expect(state, record)
+    return state
+
+
+def _watch_pool(pool: Any, tap: Tap | None) -> PoolState:
+    """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
+    name = tap.name if tap is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
+    pool.__dict__.setdefault("_querytoll_held", WeakSet())
+    state, first = pools.watch(pool, name)
+    if first:
+        pool.connect = _timed_connect(pool, state, pools.original_of(pool, "connect"))
     return state
 
 
@@ -261,24 +264,24 @@ def _tap_on_stack(pool: Any) -> Tap | None:
 
 
 def _timed_connect(
-    pool: Callable[[], Any], original: Callable[[Any], Any], now: Callable[[], float] = time.perf_counter
+    pool: Any, state: PoolState, original: Callable[[], Any], now: Callable[[], float] = time.perf_counter
 ) -> Callable[[], Any]:
     def connect() -> Any:
-        here: Any = pool()
-        state: PoolState = here.__dict__[pools.POOL]
-        tap: Tap | None = here._dialect.__dict__.get(_TAP)
+        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
         scope = current.get()
         if scope is not None and (not scope.windows or (tap is not None and tap.own)):
             scope = None
+        if state.disposed_of:
+            state.revived()
         metered = bool(state.meters)
         if scope is None and not metered:
-            return original(here)
+            return original()
         asked = now()
         proxy = error = None
         if metered:
             state.asked()
         try:
-            proxy = original(here)
+            proxy = original()
         finally:
             if proxy is None:
                 error = sys.exception()
@@ -286,11 +289,11 @@ def _timed_connect(
                 if metered and proxy is not None:
                     state.answered(proxy._connection_record, asked)
                 elif metered:
-                    state.failed(error, now() - asked, [hold.holder for hold in _held(here) if hold.back is None])
+                    state.failed(error, now() - asked, [hold.holder for hold in _held(pool) if hold.back is None])
                 if scope is not None and proxy is not None:
-                    _note_wait(here, proxy.record_info, asked)
+                    _note_wait(pool, proxy.record_info, asked)
                 elif scope is not None and error is not None:
-                    _note_failure(here, scope, Hold(asked, now(), tap, scope.windows[0]), error)
+                    _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
             error = None  # its traceback holds this frame

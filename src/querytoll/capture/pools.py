@@ -105,8 +105,8 @@ class PoolState:
         used: ids of the records that are checked out.
         waiting: one entry per checkout that has not got its connection yet.
         meters: who wants to know.
+        disposed_of: it is out of use unless somebody asks it again.
         met: a connection of it was checked out.
-        unasked: its first connection was asked for before anybody looked.
     """
 
     def __init__(self, pool: Any, name: str) -> None:
@@ -116,10 +116,9 @@ class PoolState:
         self.waiting: list[None] = []
         self.meters: tuple[PoolMeter, ...] = ()
         self.met = False
-        self.unasked = False
         self._dialect = pool._dialect
         self._limit = _limit(pool)
-        self._disposed = False
+        self.disposed_of = False
         self._instant = False
         self._alive = weakref.ref(pool, lambda _: _late.append(self._end))
 
@@ -131,27 +130,28 @@ class PoolState:
     @property
     def limit(self) -> int | None:
         """Connections that it may open; None: any number."""
-        return len(self.used) if self._disposed else self._limit
+        return len(self.used) if self.disposed_of and self._limit is not None else self._limit
 
     def choose(self) -> None:
-        """Find out who wants to know of this pool."""
+        """Find out who wants to know of this pool; nobody needs one that is disposed of and empty."""
         tap = self._dialect.__dict__.get(TAP)
         own = tap is not None and tap.own
-        wanted = () if own else _wanted(id(self._dialect))
+        wanted = () if own or (self.disposed_of and not self.used) else _wanted(id(self._dialect))
         before, self.meters = self.meters, tuple(dict.fromkeys(wanted))
         self._instant = any(meter.instant for meter in self.meters)
-        for meter in self.meters:
-            if meter not in before:
-                meter.opened(self)
-        for meter in before:
-            if meter not in self.meters:
-                meter.closed(self)
+        try:
+            for meter in self.meters:
+                if meter not in before:
+                    meter.opened(self)
+            for meter in before:
+                if meter not in self.meters:
+                    meter.closed(self)
+        except Exception as fault:
+            faults.caught("capture", fault)
 
     def asked(self) -> None:
         """Somebody wants a connection."""
         self.waiting.append(None)
-        if self._disposed:
-            self._disposed = False
         if self._instant and len(self.used) >= len(self.open):
             try:
                 self.changed()
@@ -183,8 +183,20 @@ class PoolState:
 
     def disposed(self) -> None:
         """Idle connections were closed, and the pool is out of use unless somebody asks it again."""
-        self._disposed = True
-        self.changed()
+        self.disposed_of = True
+        self.settled()
+
+    def revived(self) -> None:
+        """Somebody asks again."""
+        self.disposed_of = False
+        self.choose()
+
+    def settled(self) -> None:
+        """Connections went; of a pool that is disposed of, perhaps the last."""
+        if self.disposed_of and not self.used:
+            self.choose()
+        else:
+            self.changed()
 
     def changed(self) -> None:
         """The numbers are others now."""
@@ -268,6 +280,11 @@ def state_of(pool: Any) -> PoolState | None:
     return found
 
 
+def expect(state: PoolState, record: Any) -> None:
+    """Take the first checkout of a pool, which was asked for before anybody looked, for one that did not wait."""
+    _seat(state, record).wait = 0.0
+
+
 def watch(pool: Any, name: str) -> tuple[PoolState, bool]:
     """Keep the numbers of a pool from now on; whether they were not kept before, by another thread."""
     state = PoolState(pool, name)
@@ -275,32 +292,24 @@ def watch(pool: Any, name: str) -> tuple[PoolState, bool]:
     if kept is not state:
         return kept, False
     if pool._pre_ping:
-        pool._do_get = _timed_get(weakref.ref(pool), original_of(pool, "_do_get"))
-    pool.dispose = _noted_dispose(weakref.ref(pool), original_of(pool, "dispose"))
+        pool._do_get = _timed_get(original_of(pool, "_do_get"))
+    pool.dispose = _noted_dispose(state, original_of(pool, "dispose"))
     _states.add(state)
     state.choose()
     return state, True
 
 
-def original_of(pool: Any, name: str) -> Callable[[Any], Any]:
-    """Return a method of a pool as a function of the pool, so that a replacement keeps no reference to it.
-
-    With one, a pool that was disposed of would keep its connections until the garbage collector came.
-    """
-    replaced = pool.__dict__.get(name)  # by somebody else, before us
-    if replaced is not None:
-        return lambda _: replaced()
-    method: Callable[[Any], Any] = getattr(type(pool), name)
-    return method
+def original_of(pool: Any, name: str) -> Callable[[], Any]:
+    """Return a method of a pool; somebody else may have replaced it before us."""
+    found: Callable[[], Any] = pool.__dict__.get(name) or getattr(type(pool), name).__get__(pool)
+    return found
 
 
-def _timed_get(
-    pool: Callable[[], Any], original: Callable[[Any], Any], now: Callable[[], float] = time.perf_counter
-) -> Callable[[], Any]:
+def _timed_get(original: Callable[[], Any], now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
     """Note when the wait for the pool is over and the ping begins."""
 
     def get() -> Any:
-        record = original(pool())
+        record = original()
         seat: Seat | None = record.record_info.get(SEAT)
         if seat is not None:
             seat.found = now()
@@ -309,12 +318,11 @@ def _timed_get(
     return get
 
 
-def _noted_dispose(pool: Callable[[], Any], original: Callable[[Any], Any]) -> Callable[[], None]:
+def _noted_dispose(state: PoolState, original: Callable[[], Any]) -> Callable[[], None]:
     def dispose() -> None:
-        here = pool()
-        original(here)
+        original()
         try:
-            here.__dict__[POOL].disposed()
+            state.disposed()
             settle()
         except Exception as fault:
             faults.caught("capture", fault)
@@ -362,9 +370,6 @@ def checked_out(state: PoolState, record: Any) -> None:
     key = id(record)
     state.open.add(key)
     state.used.add(key)
-    if state.unasked:
-        state.unasked = False
-        seat.wait = 0.0
 
 
 def returned(seat: Seat, record: Any) -> None:
@@ -387,14 +392,16 @@ def closed(seat: Seat, record: Any) -> None:
     """A connection is closed, or detached from its pool."""
     seat.state.open.discard(id(record))
     if seat.proxy is not None and seat.proxy() is None:
-        _late.append(seat.state.changed)
+        _late.append(seat.state.settled)
     else:
-        seat.state.changed()
+        seat.state.settled()
 
 
 def _tell_return(state: PoolState, wait: float | None, use: float) -> None:
     for each in state.meters:
         each.returned(state, wait, use)
+    if state.disposed_of:
+        state.settled()
 
 
 def settle() -> None:
