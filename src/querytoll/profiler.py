@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import os
@@ -159,7 +160,8 @@ class Profiler:
         self._background[job] = os.getpid()
         job.add_done_callback(lambda done: self._background.pop(done, None))
         try:
-            loop.run_in_executor(None, self._deliver_large, job, window, request)
+            # In the request's context, where its span is.
+            loop.run_in_executor(None, contextvars.copy_context().run, self._deliver_large, job, window, request)
         except RuntimeError:  # the loop is shutting down, and its threads with it
             self._deliver_large(job, window, request)
 

@@ -83,7 +83,7 @@ class Metrics:
             "querytoll_build_info",
             "Versions at work; always 1.",
             ("version", "sqlalchemy"),
-            multiprocess_mode="max",
+            multiprocess_mode="livemax",
             registry=None,
         )
 

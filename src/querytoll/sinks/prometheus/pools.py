@@ -175,11 +175,14 @@ class _InFiles:
         connections = metrics.pool_connections
         pending = metrics.pool_pending.labels(name)
         self._gauges = [connections.labels(name, "used"), connections.labels(name, "idle"), pending]
+        for gauge in self._gauges:
+            gauge.set(0)  # the file may be that of a process of the same number, which is dead
 
     def add(self, pool: PoolState) -> None:
         """Count a pool in."""
         if pool.limit is not None and len(self._gauges) == 3:
             self._gauges.append(self._metrics.pool_connections_max.labels(self._name))
+            self._gauges[-1].set(0)
         self.publish(pool)
 
     def remove(self, pool: PoolState) -> None:

@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from querytoll.sinks.prometheus.multiprocess import is_multiprocess
+from querytoll.sinks.prometheus.multiprocess import is_multiprocess, tidied
 
 
 def exposition(registry: CollectorRegistry | None, accept: str | None, names: Iterable[str] = ()) -> tuple[bytes, str]:
@@ -22,10 +22,15 @@ def exposition(registry: CollectorRegistry | None, accept: str | None, names: It
     Returns:
         The body and its content type.
     """
-    source = REGISTRY if registry is None else registry
-    if is_multiprocess():
+    if not is_multiprocess():
+        return _encoded(REGISTRY if registry is None else registry, accept, names)
+    with tidied():
         source = CollectorRegistry(auto_describe=bool(names))
         MultiProcessCollector(source)  # type: ignore[no-untyped-call]
+        return _encoded(source, accept, names)
+
+
+def _encoded(source: CollectorRegistry, accept: str | None, names: Iterable[str]) -> tuple[bytes, str]:
     try:
         encode, content_type = choose_encoder(accept or "")
     except (TypeError, ValueError):  # a version that is no number

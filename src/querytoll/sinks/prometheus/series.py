@@ -101,8 +101,12 @@ class Series:
         self._guard_routes.limit = max(self._guard_routes.limit, max_routes)
         self._guard_queries.limit = max(self._guard_queries.limit, max_fingerprints)
 
-    def count(self, report: Report) -> None:
-        """Count a report."""
+    def count(self, report: Report, trace_id: str | None = None) -> None:
+        """Count a report.
+
+        Args:
+            trace_id: of the distributed trace that it belongs to.
+        """
         trace = report.trace
         place = _place(trace)
         route = self._routes.get(place) or self._route(place)
@@ -110,7 +114,7 @@ class Series:
             lock = self.cells.lock
             lock.acquire()  # at half the price of `with`
             try:
-                self._count_trace(route, trace)
+                self._count_trace(route, trace, trace_id)
             finally:
                 lock.release()
         for finding in report.findings:
@@ -127,11 +131,13 @@ class Series:
         route = self._route(place)
         self._counter(self.metrics.pool_timeout_holders, (pool, route.method, route.route)).inc(1)
 
-    def _count_trace(self, route: Route, trace: Trace) -> None:
+    def _count_trace(self, route: Route, trace: Trace, trace_id: str | None) -> None:
         statements = trace.statements
         status = ABSENT if trace.status is None else _STATUSES.get(trace.status // 100, ABSENT)
         (route.durations.get(status) or self._durations(route, status)).add(1, trace.elapsed)
         route.database.one(trace.database_seconds)
+        if trace_id is not None:
+            route.database.mark(trace.database_seconds, trace_id)
         route.statements.one(len(statements) + trace.dropped)
         if trace.dropped:
             self.dropped["capture"]._value += trace.dropped
@@ -139,11 +145,11 @@ class Series:
             route.pool_wait._value += checkout.wait
             route.held._value += checkout.hold
             route.busy._value += checkout.busy
-        seconds = self._count_statements(statements) if statements else 0.0
+        seconds = self._count_statements(statements, trace_id) if statements else 0.0
         if trace.transactions:
             self._count_transactions(route, trace, seconds)
 
-    def _count_statements(self, statements: Sequence[Statement]) -> float:
+    def _count_statements(self, statements: Sequence[Statement], trace_id: str | None) -> float:
         """Count statements by shape, and by pool and operation; seconds of them all."""
         total = 0.0
         pools: dict[tuple[str, str], list[float]] = {}
@@ -162,7 +168,10 @@ class Series:
             else:
                 pools[pool] = elapsed
         for pool, elapsed in pools.items():
-            (self._statements.get(pool) or self._statement(*pool)).many(elapsed)
+            bins = self._statements.get(pool) or self._statement(*pool)
+            bins.many(elapsed)
+            if trace_id is not None:
+                bins.mark(max(elapsed), trace_id)
         for statement in failed:
             self._count_error(statement)
         return total

@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from querytoll.capture.pools import PoolMeter
 from querytoll.errors import ConfigurationError, Part
 from querytoll.model import Report
-from querytoll.sinks.prometheus.multiprocess import is_multiprocess
+from querytoll.sinks.prometheus.multiprocess import is_multiprocess, live
 from querytoll.sinks.prometheus.series import Series
+from querytoll.sinks.tracing import current_trace_id
 
 
 class PrometheusSink:
@@ -20,7 +21,8 @@ class PrometheusSink:
 
     Sinks on one registry share its metrics, their guards and the larger of their limits. In multiprocess mode all
     sinks of a process do, because the client's files know no registry; the limits then hold for each process.
-    Traces of tests are not exported; tasks and blocks have their kind as method and their name as route.
+    Traces of tests are not exported; tasks and blocks have their kind as method and their name as route. Reports that
+    arrive inside of a sampled OpenTelemetry span leave its trace as exemplar, except in multiprocess mode.
 
     Args:
         registry: None: the client's default registry.
@@ -46,7 +48,7 @@ class PrometheusSink:
 
     def __call__(self, report: Report) -> None:
         if report.trace.kind != "test":
-            self._series.count(report)
+            self._series.count(report, current_trace_id() if report.trace.statements else None)
 
     def internal_error(self, part: Part) -> None:
         """Count a fault of the profiler itself."""
@@ -88,9 +90,12 @@ def _series_of(registry: CollectorRegistry) -> Series:
 
 def _new_series() -> Series:
     try:
-        return Series()
+        series = Series()
     except OSError as error:
         raise ConfigurationError(
             f"PROMETHEUS_MULTIPROC_DIR={os.environ.get('PROMETHEUS_MULTIPROC_DIR')} cannot be written: {error}; "
             "create the folder before the first worker starts, and empty it"
         ) from error
+    if is_multiprocess():
+        live()
+    return series
