@@ -179,8 +179,8 @@ def _holders() -> Section:
             ),
             table(
                 "Routes that held connections when checkouts timed out",
-                "Connections that a route held at the moment of a timeout, over all timeouts. Requests are told when they "
-                "end; background work and requests that are not in the sample are in no row.",
+                "Connections that a route held at the moment of a timeout, over all timeouts. Requests are told when "
+                "they end; background work and requests that are not in the sample are in no row.",
                 (Key("pool", "Pool", 160), *ROUTE_KEYS),
                 [Column("Connections", total(_POOL.events(_BLOCKED), f"pool, {BY_ROUTE}"), "short", 0, bar=True)],
                 sort="Connections",

@@ -212,10 +212,13 @@ class Profiler:
 
     def _meter_pools(self) -> None:
         """Let the sinks see what the pools of the engines do."""
-        meters = [sink.pool_meter for sink in self._sinks if isinstance(sink, PoolSink)]
-        pools.meter(self, meters, self._capture.only)
-        for engine in self._engines or ():
-            watch_engine(engine)
+        try:
+            meters = [sink.pool_meter for sink in self._sinks if isinstance(sink, PoolSink)]
+            pools.meter(self, meters, self._capture.only)
+            for engine in self._engines or ():
+                watch_engine(engine)
+        except Exception as fault:
+            self.faults.caught("capture", fault)
 
     def _count_explain(self, outcome: Outcome, seconds: float) -> None:
         for meter in self._explain_meters:

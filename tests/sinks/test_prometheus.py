@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
+from sqlalchemy import create_engine
 
+from querytoll.capture import connections, pools
 from querytoll.errors import ConfigurationError
 from querytoll.model import Checkout, Finding, Outcome, Report, Shape, Statement, Trace, Transaction
 from querytoll.sinks.prometheus import PrometheusSink, exposition
@@ -565,6 +568,19 @@ def test_the_exposition_can_be_narrowed(registry: CollectorRegistry, sink: Prome
     body, _ = exposition(registry, None, ["querytoll_request_db_seconds_count"])
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     assert lines == ['querytoll_request_db_seconds_count{method="GET",route="/orders/{id}"} 1.0']
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: apt-get install prometheus")
+def test_promtool_accepts_the_exposition(registry: CollectorRegistry, sink: PrometheusSink) -> None:
+    """Names, units, types and help of every metric are as Prometheus' own tool wants them."""
+    sink(Report(trace(statements=(statement(error="40001"),), transactions=(transaction(),)), (finding("slow-query"),)))
+    engine = create_engine("sqlite://", logging_name="shop")
+    pools.meter(sink, [sink.pool_meter])
+    connections.watch_engine(engine)
+    body, _ = exposition(registry, None)
+    assert b"querytoll_pool_timeouts_total" in body
+    done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 WORKERS = """

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
@@ -20,6 +21,8 @@ TAP: Final = "_querytoll"
 """Attribute of a dialect: what is known of its engine."""
 MAX_NAMELESS: Final = 1_000
 """Holders whose names are waited for."""
+MAX_ASKED: Final = 8
+"""Of them, those that are looked at when a connection is checked out."""
 POOL: Final = "_querytoll_pool"
 """Attribute of a pool: its numbers."""
 SEAT: Final = "querytoll.seat"
@@ -28,7 +31,6 @@ SHORT_SECONDS: Final = 0.0005
 """Waits below it are told when the connection is back, together with its use."""
 _TIMED_OUT: Final = "3o7r"
 """SQLAlchemy's code of the error that a pool raises when its timeout is over."""
-
 
 on_fault: Final[list[Callable[[Part], None]]] = []
 """Told of each of the faults below."""
@@ -116,11 +118,16 @@ class PoolState:
         self.waiting: list[None] = []
         self.meters: tuple[PoolMeter, ...] = ()
         self.met = False
+        self.disposed_of = False
         self._dialect = pool._dialect
         self._limit = _limit(pool)
-        self.disposed_of = False
         self._instant = False
         self._alive = weakref.ref(pool, lambda _: _late.append(self._end))
+
+    @property
+    def gone(self) -> bool:
+        """The pool is no more, with what it held."""
+        return self._alive() is None
 
     @property
     def idle(self) -> int:
@@ -204,7 +211,7 @@ class PoolState:
             meter.changed(self)
 
     def _end(self) -> None:
-        """The pool is gone, with what it held."""
+        """Let everybody forget a pool that is gone."""
         _states.discard(self)
         for meter in self.meters:
             meter.closed(self)
@@ -405,16 +412,17 @@ def _tell_return(state: PoolState, wait: float | None, use: float) -> None:
 
 
 def settle() -> None:
-    """Tell what had to wait."""
-    while _late:
-        _late.popleft()()
-    for _ in range(len(_nameless)):
-        state, holder = _nameless.popleft()
-        if not holder.name and not holder.closed:
-            _nameless.append((state, holder))
-            continue
-        for each in state.meters:
-            each.blocked(state, holder)
+    """Tell what had to wait, a part of it at a time."""
+    with suppress(IndexError):  # another thread took the last
+        while _late:
+            _late.popleft()()
+        for _ in range(min(len(_nameless), MAX_ASKED)):
+            state, holder = _nameless.popleft()
+            if holder.name or holder.closed:
+                for each in state.meters:
+                    each.blocked(state, holder)
+            else:
+                _nameless.append((state, holder))
 
 
 def _limit(pool: Any) -> int | None:

@@ -160,7 +160,7 @@ class _Asked:
         """Nothing to do: they ask."""
 
     def _sum(self, number: Callable[[PoolState], int]) -> Callable[[], float]:
-        return lambda: sum(map(number, tuple(self._pools)))
+        return lambda: sum(number(pool) for pool in tuple(self._pools) if not pool.gone)
 
 
 class _InFiles:
