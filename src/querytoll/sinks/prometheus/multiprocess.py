@@ -45,16 +45,17 @@ def folder() -> Path:
 
 
 def live() -> None:
-    """Tell that this process lives, and whatever it forks."""
+    """Tell that this process lives, and whatever it forks; to be called once."""
     if fcntl is None:
         return
-    if not _held:
-        os.register_at_fork(after_in_child=_hold)
+    os.register_at_fork(after_in_child=_hold)
     _hold()
 
 
 def _hold() -> None:
     try:
+        while _held:  # of the process that forked this one, and still holds its lock
+            os.close(_held.pop())
         descriptor = os.open(_alive_file(os.getpid()), os.O_RDWR | os.O_CREAT, 0o644)
         _held.append(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -98,17 +99,32 @@ def _open_lock() -> int | None:
 
 
 def _tidy(lock: int) -> None:
-    gone = [process for process in _known() if _is_dead(process)]
+    gone = _gone()
     for process in gone:
         mark_process_dead(process, str(folder()))  # type: ignore[no-untyped-call]
-    if len(gone) > MAX_DEAD or (folder() / _JOURNAL).exists():
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another scrape is reading
-            return
-        _finish()
-        _add_up(gone)
+    if len(gone) <= MAX_DEAD and not (folder() / _JOURNAL).exists():
+        return
+    try:
+        if _is_alone(lock):
+            _finish()
+            gone = _gone()
+            if len(gone) > MAX_DEAD:
+                _add_up(gone)
+    finally:
         fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+def _is_alone(lock: int) -> bool:
+    """Lock everybody else out; where another scrape is reading, the next one will do."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _gone() -> list[int]:
+    return [process for process in _known() if _is_dead(process)]
 
 
 def _known() -> list[int]:
@@ -124,7 +140,7 @@ def _is_dead(process: int) -> bool:
         return False
     try:
         descriptor = os.open(_alive_file(process), os.O_RDWR)
-    except FileNotFoundError:
+    except OSError:  # it was just added up, or it is another user's
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
