@@ -36,8 +36,6 @@ from querytoll.sinks.prometheus.series import MAX_POOLS
 
 ONE = text("SELECT 1")
 NAME = "shop"
-QUICK = 0.0005
-"""The lowest bucket."""
 
 
 class Pools:
@@ -185,7 +183,7 @@ def test_every_class_of_pool_is_counted(seen: Pools, kind: str) -> None:
             assert seen.connections() == (1, 0, limit)
     assert seen.connections() == (0, idle, limit)
     assert seen.value("use_seconds_count") == seen.value("wait_seconds_count") == 3
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 3
+    assert seen.value("wait_seconds_bucket", le="0.25") == 3
     assert seen.value("connect_seconds_count") == (3 if kind == "null" else 1)
     assert (seen.value("connect_seconds_sum") or 0) > 0
     assert seen.value("pending_requests") == 0
@@ -202,7 +200,7 @@ async def test_every_class_of_async_pool_is_counted(seen: Pools, poolclass: Any)
             assert seen.connections()[:2] == (1, 0)
     assert seen.connections()[:2] == (0, 0 if poolclass is NullPool else 1)
     assert seen.value("use_seconds_count") == seen.value("wait_seconds_count") == 3
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 3
+    assert seen.value("wait_seconds_bucket", le="0.25") == 3
     assert seen.value("connect_seconds_count") == (3 if poolclass is NullPool else 1)
 
 
@@ -282,13 +280,13 @@ def test_connecting_is_not_waiting(seen: Pools, asked_before: bool) -> None:
     engine = seen.sync(pool_size=2, max_overflow=0)
     if asked_before:
         engine.connect().close()
-    engine.dialect.connect = Slow(engine.dialect.connect, 0.06)
+    engine.dialect.connect = Slow(engine.dialect.connect, 0.3)
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(engine.connect())
-    assert (seen.value("connect_seconds_sum") or 0) >= 0.06 * (2 - asked_before)
+    assert (seen.value("connect_seconds_sum") or 0) >= 0.3 * (2 - asked_before)
     assert seen.value("wait_seconds_count") == 2 + asked_before
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 2 + asked_before
+    assert seen.value("wait_seconds_bucket", le="0.25") == 2 + asked_before
 
 
 def test_a_creator_is_timed(seen: Pools) -> None:
@@ -296,15 +294,15 @@ def test_a_creator_is_timed(seen: Pools) -> None:
     seen.profiler()
     target = seen.url.set(drivername="postgresql").render_as_string(hide_password=False)
     engine = create_engine(
-        "postgresql+psycopg://", creator=Slow(lambda: psycopg.connect(target), 0.06), logging_name=NAME
+        "postgresql+psycopg://", creator=Slow(lambda: psycopg.connect(target), 0.3), logging_name=NAME
     )
     seen.engines.append(engine)
     for _ in range(2):
         with engine.connect() as connection:
             connection.execute(ONE)
     assert seen.value("connect_seconds_count") == 1
-    assert (seen.value("connect_seconds_sum") or 0) >= 0.06
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 2
+    assert (seen.value("connect_seconds_sum") or 0) >= 0.3
+    assert seen.value("wait_seconds_bucket", le="0.25") == 2
 
 
 def test_pings_are_not_waiting(seen: Pools) -> None:
@@ -312,12 +310,12 @@ def test_pings_are_not_waiting(seen: Pools) -> None:
     seen.profiler()
     engine = seen.sync(pool_size=1, max_overflow=0, pool_pre_ping=True)
     engine.connect().close()
-    ping = engine.dialect.do_ping = Slow(engine.dialect.do_ping, 0.06)
+    ping = engine.dialect.do_ping = Slow(engine.dialect.do_ping, 0.3)
     for _ in range(2):
         engine.connect().close()
     assert ping.calls == 2
     assert seen.value("wait_seconds_count") == 3
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 3
+    assert seen.value("wait_seconds_bucket", le="0.25") == 3
     assert seen.value("connect_seconds_count") == 1
 
 
@@ -327,13 +325,13 @@ async def test_the_wait_before_a_ping_is_measured(seen: Pools) -> None:
     engine = seen.asynchronous(pool_size=1, max_overflow=0, pool_pre_ping=True)
     await (await engine.connect().start()).close()
     first = await engine.connect().start()
-    engine.sync_engine.dialect.do_ping = Slow(engine.sync_engine.dialect.do_ping, 0.3)  # type: ignore[method-assign]
+    engine.sync_engine.dialect.do_ping = Slow(engine.sync_engine.dialect.do_ping, 1.5)  # type: ignore[method-assign]
     second = asyncio.create_task(engine.connect().start())  # type: ignore[arg-type]
     await asyncio.sleep(0.1)
     await first.close()
     await (await second).close()
-    assert seen.value("wait_seconds_bucket", le="0.05") == 2
-    assert seen.value("wait_seconds_bucket", le="0.25") == 3
+    assert (seen.value("wait_seconds_sum") or 0) >= 0.1
+    assert seen.value("wait_seconds_bucket", le="1.0") == seen.value("wait_seconds_count") == 3
 
 
 async def test_a_dead_connection_is_replaced(seen: Pools) -> None:
@@ -349,7 +347,7 @@ async def test_a_dead_connection_is_replaced(seen: Pools) -> None:
     assert seen.connections() == (0, 1, 1)
     assert seen.value("connect_seconds_count") == 2
     assert seen.value("use_seconds_count") == seen.value("wait_seconds_count") == 2
-    assert seen.value("wait_seconds_bucket", le="0.0005") == 2
+    assert seen.value("wait_seconds_bucket", le="0.25") == 2
 
 
 async def _terminate(seen: Pools, process: int) -> None:
@@ -367,7 +365,7 @@ def test_recycled_connections_are_opened_again(seen: Pools) -> None:
         time.sleep(0.35)
     assert seen.connections() == (0, 1, 1)
     assert seen.value("connect_seconds_count") == 3
-    assert seen.value("wait_seconds_bucket", le="0.0005") == seen.value("wait_seconds_count") == 3
+    assert seen.value("wait_seconds_bucket", le="0.25") == seen.value("wait_seconds_count") == 3
 
 
 async def test_invalidated_and_detached_connections_leave_the_pool(seen: Pools) -> None:
@@ -412,7 +410,7 @@ async def test_timeouts_are_counted(seen: Pools) -> None:
                 await engine.connect().start()
     assert seen.value("timeouts_total") == 2
     assert seen.value("wait_seconds_count") == 3
-    assert seen.value("wait_seconds_bucket", le="0.05") == 1
+    assert (seen.value("wait_seconds_sum") or 0) >= 0.2
     assert seen.value("pending_requests") == 0
     assert seen.connections() == (0, 1, 1)
 
