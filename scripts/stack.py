@@ -41,6 +41,8 @@ FASTER = 30
 SCRAPE_SECONDS = 1
 DRILLS = {"NPlusOne": "querytoll_findings", "PoolTimeouts": "querytoll_pool_timeouts"}
 """Alerts that the stack makes fire and clear, and the metric that each waits for."""
+HOG = traffic.Call("GET", "/faults/pool-hog/1")
+CROWD_SECONDS, CROWD_RATE = 5.0, 25.0
 TIMEOUT_SECONDS = 150.0
 PREVIEW_SECONDS = 90
 SHOP = {
@@ -245,15 +247,23 @@ def last_line(log: Path) -> str:
 async def load(stack: Stack, seconds: float, *, faulty: float = 0.3, rate: float = 20.0) -> None:
     """Send mixed requests, and what the shop has no planted fault for.
 
-    That is twice per second a customer whose address is taken (SQLSTATE 23505), and other plans in the second half.
+    That is twice per second a customer whose address is taken (SQLSTATE 23505), after a while a crowd that the pool is
+    too small for, and other plans in the second half.
     """
     async with asyncio.TaskGroup() as group:
         group.create_task(change_plans(stack.database, after=min(seconds, PREVIEW_SECONDS) / 2))
         group.create_task(
             traffic.drive(stack.shop, seconds=seconds, rate=rate, seed=1, rows=ROWS, faulty=faulty, concurrency=6)
         )
+        group.create_task(crowd(stack, after=min(seconds, PREVIEW_SECONDS) / 4))
         twin: dict[str, object] = {"email": "customer1@example.org", "name": "twin"}
         group.create_task(repeat(stack, traffic.Call("POST", "/customers", twin), seconds, rate=2.0))
+
+
+async def crowd(stack: Stack, after: float) -> None:
+    """Let more requests than the pool has connections come at once, after some time."""
+    await asyncio.sleep(after)
+    await repeat(stack, HOG, CROWD_SECONDS, rate=CROWD_RATE)
 
 
 async def change_plans(database_url: str, after: float) -> None:
@@ -278,7 +288,7 @@ async def drill(stack: Stack, alert: str, seconds: float) -> None:
     if alert == "NPlusOne":
         await repeat(stack, traffic.Call("GET", "/faults/lazy-load?limit=100"), seconds, rate=5.0)
     else:
-        await repeat(stack, traffic.Call("GET", "/faults/pool-hog/1"), seconds, rate=25.0)
+        await repeat(stack, HOG, seconds, rate=CROWD_RATE)
 
 
 async def repeat(stack: Stack, call: traffic.Call, seconds: float, *, rate: float) -> None:

@@ -54,6 +54,7 @@ TABLE = (
     Metric("querytoll_pool_use_seconds", "histogram", ("pool",)),
     Metric("querytoll_pool_connect_seconds", "histogram", ("pool",)),
     Metric("querytoll_pool_timeouts", "counter", ("pool",)),
+    Metric("querytoll_pool_timeout_holders", "counter", ("pool", *_ROUTE)),
     Metric("querytoll_label_sets_folded", "counter", ("label",)),
     Metric("querytoll_profiler_seconds", "counter", ("part",)),
     Metric("querytoll_internal_errors", "counter", ("part",)),
@@ -61,17 +62,7 @@ TABLE = (
     Metric("querytoll_build_info", "gauge", ("version", "sqlalchemy")),
 )
 
-PENDING = frozenset(
-    {
-        "querytoll_pool_connections",
-        "querytoll_pool_connections_max",
-        "querytoll_pool_pending_requests",
-        "querytoll_pool_wait_seconds",
-        "querytoll_pool_use_seconds",
-        "querytoll_pool_connect_seconds",
-        "querytoll_pool_timeouts",
-    }
-)
+PENDING: frozenset[str] = frozenset()
 """Families that the code does not export yet; the checks fail once one of them is exported and still listed here."""
 
 SERIES = {metric.name + suffix: metric for metric in TABLE for suffix in SUFFIXES[metric.kind]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.src import common
 from dashboards.src.common import BY_ROUTE, ROUTE_KEYS, TO_ROUTE
-from dashboards.src.grafana import Column, Json, Line, Section, dashboard, graph, stat, table
+from dashboards.src.grafana import Column, Json, Key, Line, Section, dashboard, graph, stat, table
 from dashboards.src.promql import Scope, or_zero, share, total
 
 _POOL = Scope(("pool",))
@@ -15,6 +15,7 @@ _WAIT = "querytoll_pool_wait_seconds"
 _USE = "querytoll_pool_use_seconds"
 _CONNECT = "querytoll_pool_connect_seconds"
 _TIMEOUTS = "querytoll_pool_timeouts_total"
+_BLOCKED = "querytoll_pool_timeout_holders_total"
 _STATEMENTS = "querytoll_statement_duration_seconds"
 _ERRORS = "querytoll_statement_errors_total"
 _TRANSACTIONS = "querytoll_transaction_duration_seconds"
@@ -39,14 +40,15 @@ def build() -> Json:
 
 def _glance() -> Section:
     used = _POOL.select(_CONNECTIONS, 'state="used"')
+    limited = f"{used} and ignoring (state) {_POOL.select(_MAX)}"
     errors = or_zero(total(_POOL.rate(_ERRORS)))
     return Section(
         "At a glance",
         [
             stat(
                 "Use",
-                "Connections in use per connection that the pools may open.",
-                share(used, _POOL.select(_MAX)),
+                "Connections in use per connection that the pools may open; pools without a limit are left out.",
+                share(limited, _POOL.select(_MAX)),
                 "percentunit",
                 decimals=0,
                 limits=(0.7, 0.9),
@@ -174,7 +176,17 @@ def _holders() -> Section:
                 sort="Held",
                 links=[TO_ROUTE],
                 height=9,
-            )
+            ),
+            table(
+                "Routes that held connections when checkouts timed out",
+                "Connections that a route held at the moment of a timeout, over all timeouts. Requests are told when "
+                "they end; background work and requests that are not in the sample are in no row.",
+                (Key("pool", "Pool", 160), *ROUTE_KEYS),
+                [Column("Connections", total(_POOL.events(_BLOCKED), f"pool, {BY_ROUTE}"), "short", 0, bar=True)],
+                sort="Connections",
+                links=[TO_ROUTE],
+                height=7,
+            ),
         ],
     )
 

@@ -10,12 +10,13 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 from weakref import WeakSet
 
 from querytoll.backoff import BackOff
-from querytoll.capture import Capture, Window, attach, detach, reads
+from querytoll.capture import Capture, Window, attach, detach, pools, reads
 from querytoll.capture.assemble import Request, assemble, so_far
+from querytoll.capture.connections import watch_engine
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults, Part, WindowError
 from querytoll.explain.sampler import Outcome, Sampler
@@ -24,6 +25,7 @@ from querytoll.model import Detector, Kind, Report, Sink, Trace
 from querytoll.settings import Settings
 from querytoll.sinks.log import LogSink
 from querytoll.sinks.prometheus import PrometheusSink, exposition
+from querytoll.sinks.protocols import AnswerSink, BackgroundSink, CostSink, ExplainSink, PoolSink, SamplingSink
 from querytoll.web import metrics_endpoint
 
 LARGE_TRACE: Final = 500
@@ -32,46 +34,6 @@ _TOLD_SECONDS: Final = 0.001
 # The application may have seeded the common generator, and counts on the numbers that it gives.
 _random: Final = random.SystemRandom()
 _living: Final[WeakSet[Profiler]] = WeakSet()
-
-
-@runtime_checkable
-class CostSink(Protocol):
-    """A sink that also takes the profiler's own faults and seconds."""
-
-    def internal_error(self, part: Part) -> None: ...
-    def spent(self, part: Part, seconds: float) -> None: ...
-
-
-@runtime_checkable
-class ExplainSink(Protocol):
-    """A sink that also takes what became of the EXPLAINs of slow statements, and their seconds."""
-
-    def explained(self, outcome: Outcome, seconds: float) -> None: ...
-
-
-@runtime_checkable
-class SamplingSink(Protocol):
-    """A sink that also takes the share of requests that is profiled: at first, and whenever it changes."""
-
-    def sampled(self, rate: float) -> None: ...
-
-
-@runtime_checkable
-class AnswerSink(Protocol):
-    """A sink that is also called in the request's context before its last byte leaves: its server span ends then.
-
-    `so_far` computes the number of statements and their seconds until now.
-    """
-
-    def answering(self, so_far: Callable[[], tuple[int, float]]) -> None: ...
-
-
-@runtime_checkable
-class BackgroundSink(Protocol):
-    """A sink that goes on after its call: it tells what is under way, and lets its exceptions end with the others."""
-
-    def pending(self) -> list[Future[None]]: ...
-    def attend(self, faults: Faults) -> None: ...
 
 
 class Profiler:
@@ -123,6 +85,7 @@ class Profiler:
         self.metrics_endpoint = metrics_endpoint(exposition_of(self._sinks))
         if self.settings.enabled:
             attach(self._engines)
+            self._meter_pools()
             if self.settings.watch_loads:
                 reads.attach()
             _living.add(self)
@@ -247,6 +210,16 @@ class Profiler:
         self._capture.sampler_seconds = sampler.seconds
         return sampler
 
+    def _meter_pools(self) -> None:
+        """Let the sinks see what the pools of the engines do."""
+        try:
+            meters = [sink.pool_meter for sink in self._sinks if isinstance(sink, PoolSink)]
+            pools.meter(self, meters, self._capture.only)
+            for engine in self._engines or ():
+                watch_engine(engine)
+        except Exception as fault:
+            self.faults.caught("capture", fault)
+
     def _count_explain(self, outcome: Outcome, seconds: float) -> None:
         for meter in self._explain_meters:
             try:
@@ -275,6 +248,7 @@ class Profiler:
         """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
         self._active = False
         await self.drain()
+        pools.unmeter(self)
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.close)
         if self.settings.watch_loads and not any(other.active and other.settings.watch_loads for other in _living):
@@ -308,6 +282,16 @@ class Profiler:
     def _tell_fault(self, part: Part) -> None:
         for meter in self._meters:
             meter.internal_error(part)
+
+
+def _tell_shared_fault(part: Part) -> None:
+    """Tell every profiler's sinks of a fault in what profilers share; sinks that share their numbers, once."""
+    living = [meter for profiler in tuple(_living) if profiler.active for meter in profiler._meters]
+    for meter in {id(getattr(meter, "pool_meter", meter)): meter for meter in living}.values():
+        meter.internal_error(part)
+
+
+pools.on_fault.append(_tell_shared_fault)
 
 
 class Profile:

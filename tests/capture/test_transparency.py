@@ -557,7 +557,6 @@ INJECTIONS: dict[str, tuple[Any, str]] = {
     "wait": (connections, "_note_wait"),
     "failure": (connections, "_note_failure"),
     "tell": (connections, "_tell"),
-    "watch": (connections, "_watch_pool"),
 }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -16,18 +16,16 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
+from sqlalchemy import create_engine
 
+from querytoll.capture import connections, pools
 from querytoll.errors import ConfigurationError
 from querytoll.model import Checkout, Finding, Outcome, Report, Shape, Statement, Trace, Transaction
-from querytoll.sinks import prometheus
-from querytoll.sinks.prometheus import (
-    MAX_PAIRS,
-    MAX_POOLS,
-    MAX_SQLSTATES,
-    STATEMENT_BUCKETS,
-    PrometheusSink,
-    exposition,
-)
+from querytoll.sinks.prometheus import PrometheusSink, exposition
+from querytoll.sinks.prometheus.cells import Bins, Cells, Distant, Sums
+from querytoll.sinks.prometheus.guard import Guard
+from querytoll.sinks.prometheus.metrics import STATEMENT_BUCKETS
+from querytoll.sinks.prometheus.series import MAX_PAIRS, MAX_POOLS, MAX_SQLSTATES
 
 ORDERS = Shape("00000000000000aa", "SELECT * FROM orders", "SELECT", "SELECT orders", ("orders",))
 ITEMS = Shape("00000000000000bb", "INSERT INTO items VALUES (?)", "INSERT", "INSERT items", ("items",))
@@ -367,7 +365,7 @@ def test_memory_is_bounded_with_the_series(sink: PrometheusSink) -> None:
     """What is folded leaves no entry in any cache or guard."""
 
     def kept() -> int:
-        guards = [value._known for value in vars(sink._series).values() if isinstance(value, prometheus._Guard)]
+        guards = [value._known for value in vars(sink._series).values() if isinstance(value, Guard)]
         caches = [value for value in vars(sink._series).values() if isinstance(value, dict)]
         return sum(map(len, [*guards, *caches]))
 
@@ -464,24 +462,30 @@ VALUES = [(0.0005,), (0.0006,), (99.0,), (0.3, 0.0001, 0.3, 0.0005, 12.0, 0.1, 1
 
 
 def test_the_client_keeps_its_numbers_where_we_reach_for_them() -> None:
-    """Contract with the installed client: the short way is in use; if this fails, reports cost twice as much."""
-    histogram = Histogram("h", "h", registry=None, buckets=STATEMENT_BUCKETS)
-    assert prometheus._inner(Counter("c", "c", registry=None), "_value")
-    assert not isinstance(prometheus._summary_adder(Summary("s", "s", registry=None)), partial)
-    assert not isinstance(prometheus._histogram_adder(histogram, STATEMENT_BUCKETS), partial)
+    """Contract with the installed client: the short way is in use; if this fails, reports cost three times as much."""
+    cells = Cells()
+    histogram, summary = Histogram("h", "h", registry=None, buckets=STATEMENT_BUCKETS), Summary("s", "s", registry=None)
+    assert not isinstance(cells.counter(Counter("c", "c", registry=None)), Distant)
+    assert type(cells.summary(summary)) is Sums
+    assert type(cells.histogram(histogram, STATEMENT_BUCKETS)) is Bins
+    assert not any(isinstance(bucket, Distant) for bucket in cells.histogram(histogram, STATEMENT_BUCKETS)._buckets)
 
 
 def test_the_short_way_agrees_with_the_public_one() -> None:
     """Contract with the installed client: adding inside gives the samples that `inc` and `observe` give."""
+    cells = Cells()
     ours = Histogram("h", "h", registry=None, buckets=STATEMENT_BUCKETS)
     theirs = Histogram("h", "h", registry=None, buckets=STATEMENT_BUCKETS)
-    add = prometheus._histogram_adder(ours, STATEMENT_BUCKETS)
     our_sum, their_sum = Summary("s", "s", registry=None), Summary("s", "s", registry=None)
     our_count, their_count = Counter("c", "c", registry=None), Counter("c", "c", registry=None)
     for values in VALUES:
-        add(values)
-        prometheus._summary_adder(our_sum)(len(values), sum(values))
-        prometheus._adder(our_count)(sum(values))
+        bins = cells.histogram(ours, STATEMENT_BUCKETS)
+        if len(values) == 1:
+            bins.one(*values)
+        else:
+            bins.many(values)
+        cells.summary(our_sum).add(len(values), sum(values))
+        cells.counter(our_count)._value += sum(values)
         their_count.inc(sum(values))
         for value in values:
             theirs.observe(value)
@@ -489,6 +493,21 @@ def test_the_short_way_agrees_with_the_public_one() -> None:
     assert samples(ours) == samples(theirs)
     assert samples(our_sum) == samples(their_sum)
     assert samples(our_count) == samples(their_count)
+
+
+def test_numbers_are_guarded_by_the_lock_that_a_report_holds() -> None:
+    """The client's own increments and reads wait for a report: they would lose an addition, or tell half of it."""
+    cells = Cells()
+    counter = Counter("c", "c", registry=None)
+    cell = cells.counter(counter)
+    with cells.lock:
+        thread = Thread(target=counter.inc)
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        cell._value += 1
+    thread.join()
+    assert samples(counter) == [("c_total", 2)]
 
 
 class Elsewhere:
@@ -505,11 +524,17 @@ class Elsewhere:
 
 def test_a_client_with_other_names_is_served_by_its_public_methods() -> None:
     """Where the numbers are not found, every observation goes through `inc` and `observe`."""
+    cells = Cells()
     histogram, summary, counter = Elsewhere(), Elsewhere(), Elsewhere()
-    prometheus._histogram_adder(histogram, STATEMENT_BUCKETS)((0.1, 0.2))  # type: ignore[arg-type]
-    prometheus._summary_adder(summary)(2, 0.5)  # type: ignore[arg-type]
-    prometheus._adder(counter)(3)  # type: ignore[arg-type]
-    assert (histogram.seen, summary.seen, counter.seen) == ([0.1, 0.2], [0.25, 0.25], [3])
+    bins = cells.histogram(histogram, STATEMENT_BUCKETS)  # type: ignore[arg-type]
+    bins.many((0.1, 0.2))
+    bins.one(0.3)
+    bins.mark(0.3, "a" * 32)
+    cells.summary(summary).add(2, 0.5)  # type: ignore[arg-type]
+    cell = cells.counter(counter)  # type: ignore[arg-type]
+    cell._value += 3
+    cell.inc(4)
+    assert (histogram.seen, summary.seen, counter.seen) == ([0.1, 0.2, 0.3], [0.25, 0.25], [3, 4])
 
 
 @pytest.mark.parametrize(
@@ -543,6 +568,19 @@ def test_the_exposition_can_be_narrowed(registry: CollectorRegistry, sink: Prome
     body, _ = exposition(registry, None, ["querytoll_request_db_seconds_count"])
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     assert lines == ['querytoll_request_db_seconds_count{method="GET",route="/orders/{id}"} 1.0']
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: apt-get install prometheus")
+def test_promtool_accepts_the_exposition(registry: CollectorRegistry, sink: PrometheusSink) -> None:
+    """Names, units, types and help of every metric are as Prometheus' own tool wants them."""
+    sink(Report(trace(statements=(statement(error="40001"),), transactions=(transaction(),)), (finding("slow-query"),)))
+    engine = create_engine("sqlite://", logging_name="shop")
+    pools.meter(sink, [sink.pool_meter])
+    connections.watch_engine(engine)
+    body, _ = exposition(registry, None)
+    assert b"querytoll_pool_timeouts_total" in body
+    done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 WORKERS = """

@@ -10,27 +10,25 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from weakref import WeakSet
 
-from querytoll.capture import orm
+from querytoll.capture import orm, pools
 from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.pools import TAP as _TAP
+from querytoll.capture.pools import Holder, PoolState, Seat
+from querytoll.capture.pools import faults as faults
 from querytoll.capture.scope import Scope, current
-from querytoll.errors import Faults
 from querytoll.model import Outcome, Site
 
 _LINK: Final = "querytoll"
 _NEW: Final = "querytoll.new"
-_TAP: Final = "_querytoll"
 
 LONG_WAIT_SECONDS: Final = 0.02
 """Waits above it are told with the holders of the pool's connections."""
 
 first_checkout: Final[list[Callable[[Any], None]]] = []
 """Called with a connection of each pool that is seen for the first time."""
-
-faults: Final = Faults()
-"""Where exceptions of pool events end: they belong to no window."""
 
 
 class _Clock:
@@ -63,12 +61,6 @@ class Span:
         self.outcome: Outcome = "autocommit" if autocommit else "open"
         self.autocommit = autocommit
         self.stack = stack
-
-
-class Holder(Protocol):
-    """Who holds a connection: the window of a request."""
-
-    name: str
 
 
 class Hold:
@@ -113,18 +105,23 @@ def link_of(connection: Any, moment: float) -> Link | None:
 
 def tap_of(context: Any) -> Tap:
     """Return what is known of the engine of an execution context, learning it at first sight."""
-    dialect = context.dialect
     try:
-        return dialect._querytoll  # type: ignore[no-any-return]
+        return context.dialect._querytoll  # type: ignore[no-any-return]
     except AttributeError:
-        tap = dialect._querytoll = Tap(engine_name(context.engine), is_async=dialect.is_async)
-        _watch_endings(dialect)
-        return tap
+        return _learn(context.engine, context.dialect)
+
+
+def _learn(engine: Any, dialect: Any) -> Tap:
+    tap = Tap(engine_name(engine), is_async=dialect.is_async)
+    setattr(dialect, _TAP, tap)
+    _watch_endings(dialect)
+    return tap
 
 
 def disown_dialect(dialect: Any) -> None:
     """Mark an engine's dialect as one of ours: never profiled."""
     setattr(dialect, _TAP, Tap("querytoll", is_async=dialect.is_async, own=True))
+    pools.choose()
 
 
 def engine_name(engine: Any) -> str:
@@ -182,16 +179,24 @@ _ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
 )
 
 
+def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+    """Dialect event: a connection is being made; if it is the pool's first, others may soon wait for it."""
+    try:
+        state = _state(record._ConnectionRecord__pool, record)
+        if state.meters:
+            pools.opening(state, record)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
 def on_connect(dbapi_connection: Any, record: Any) -> None:
     """Pool event: note a new connection, so that making it is not taken for waiting for one."""
-    if record.record_info is not None:
-        record.record_info[_NEW] = True
-
-
-def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
-    """Dialect event: the first connection of a pool is being made; others may soon wait for it."""
     try:
-        _watch_pool(record._ConnectionRecord__pool, None)
+        if record.record_info is not None:
+            record.record_info[_NEW] = True
+        state = _state(record._ConnectionRecord__pool, record)
+        if state.meters:
+            pools.opened(state, record)
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -200,7 +205,13 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
     """Pool event: a connection is handed out."""
     try:
         pool = proxy._pool
-        _watch_pool(pool, dbapi_connection)
+        state = pool.__dict__.get(pools.POOL) or _state(pool, record)
+        if not state.met:
+            state.met = True
+            for hook in first_checkout:
+                hook(dbapi_connection)
+        if state.meters:
+            pools.checked_out(state, record)
         scope = current.get()
         tap: Tap | None = pool._dialect.__dict__.get(_TAP)
         if scope is None or not scope.windows or proxy.record_info is None or (tap is not None and tap.own):
@@ -216,35 +227,75 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         faults.caught("capture", fault)
 
 
-def _watch_pool(pool: Any, dbapi_connection: Any) -> None:
+def watch_engine(engine: Any) -> None:
+    """Know the pool of an engine before its first connection."""
+    if pools.state_of(engine.pool) is None:
+        tap: Tap = engine.dialect.__dict__.get(_TAP) or _learn(engine, engine.dialect)
+        _watch_pool(engine.pool, tap)
+
+
+def _state(pool: Any, record: Any) -> PoolState:
+    """Return the numbers of a pool; where there were none, this record's connection was asked for unseen."""
+    state = pools.state_of(pool)
+    if state is None:
+        state = _watch_pool(pool, pool._dialect.__dict__.get(_TAP) or _tap_on_stack(pool))
+        pools.expect(state, record)
+    return state
+
+
+def _watch_pool(pool: Any, tap: Tap | None) -> PoolState:
     """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
-    if "_querytoll_held" not in pool.__dict__:
-        for hook in first_checkout:
-            hook(dbapi_connection)
-        pool._querytoll_held = WeakSet()
-        pool.connect = _timed_connect(pool)
+    name = tap.name if tap is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
+    pool.__dict__.setdefault("_querytoll_held", WeakSet())
+    state, first = pools.watch(pool, name)
+    if first:
+        pool.connect = _timed_connect(pool, state, pools.original_of(pool, "connect"))
+    return state
 
 
-def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> Callable[[], Any]:
-    # Somebody else may have replaced it before us.
-    original: Callable[[], Any] = pool.__dict__.get("connect") or type(pool).connect.__get__(pool)
+def _tap_on_stack(pool: Any) -> Tap | None:
+    """Learn the engine that is asking its pool for a connection: nothing else leads from a pool to its engine."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "raw_connection":
+            engine: Any = frame.f_locals.get("self")
+            asked: Any = getattr(engine, "pool", None)
+            if asked is pool:
+                return _learn(engine, pool._dialect)
+    return None
 
+
+def _timed_connect(
+    pool: Any, state: PoolState, original: Callable[[], Any], now: Callable[[], float] = time.perf_counter
+) -> Callable[[], Any]:
     def connect() -> Any:
-        scope = current.get()
         tap: Tap | None = pool._dialect.__dict__.get(_TAP)
-        if scope is None or not scope.windows or (tap is not None and tap.own):
+        scope = current.get()
+        if scope is not None and (not scope.windows or (tap is not None and tap.own)):
+            scope = None
+        if state.disposed_of:
+            state.revived()
+        metered = bool(state.meters)
+        if scope is None and not metered:
             return original()
         asked = now()
         proxy = error = None
+        if metered:
+            state.asked()
         try:
             proxy = original()
         finally:
             if proxy is None:
                 error = sys.exception()
             try:
-                if proxy is not None:
+                if metered and proxy is not None:
+                    state.answered(proxy._connection_record, asked)
+                elif metered:
+                    state.failed(error, now() - asked, [hold.holder for hold in _held(pool) if hold.back is None])
+                if scope is not None and proxy is not None:
                     _note_wait(pool, proxy.record_info, asked)
-                elif error is not None:
+                elif scope is not None and error is not None:
                     _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
@@ -279,8 +330,14 @@ def _holders(pool: Any, hold: Hold) -> tuple[Hold, ...]:
     """Return who held the pool's connections during a wait that was long enough to tell."""
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
+    return tuple(
+        other for other in _held(pool) if other is not hold and (other.back is None or other.back >= hold.asked)
+    )
+
+
+def _held(pool: Any) -> WeakSet[Hold]:
     held: WeakSet[Hold] = pool._querytoll_held
-    return tuple(other for other in held if other is not hold and (other.back is None or other.back >= hold.asked))
+    return held
 
 
 def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
@@ -299,5 +356,18 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
                 link.span.ended = link.hold.back
                 if link.span.outcome == "open":
                     link.span.outcome = "rolled back"
+        seat: Seat | None = record.record_info.get(pools.SEAT)
+        if seat is not None:
+            pools.returned(seat, record)
+    except Exception as fault:
+        faults.caught("capture", fault)
+
+
+def on_close(dbapi_connection: Any, record: Any) -> None:
+    """Pool event: the connection is closed, or detached from its pool."""
+    try:
+        seat: Seat | None = record.record_info.get(pools.SEAT)
+        if seat is not None:
+            pools.closed(seat, record)
     except Exception as fault:
         faults.caught("capture", fault)

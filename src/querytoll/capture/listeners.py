@@ -86,6 +86,8 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
         (pool, "checkout", connections.on_checkout),
         (pool, "checkin", connections.on_checkin),
         (pool, "detach", connections.on_checkin),
+        (pool, "detach", connections.on_close),
+        (pool, "close", connections.on_close),
     ]
 
 

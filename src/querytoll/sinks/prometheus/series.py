@@ -1,0 +1,316 @@
+"""Children of the metrics, made when first needed and kept, as far as the guards admit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from typing import NamedTuple, TypeVar, get_args
+
+from prometheus_client import Counter
+
+from querytoll.errors import Part
+from querytoll.model import Finding, Kind, Report, Statement, Trace
+from querytoll.sinks.prometheus.cells import Bins, Cell, Cells, Sums
+from querytoll.sinks.prometheus.grouping import grouped
+from querytoll.sinks.prometheus.guard import ABSENT, OTHER, Guard, label
+from querytoll.sinks.prometheus.metrics import (
+    COUNT_BUCKETS,
+    REQUEST_BUCKETS,
+    STATEMENT_BUCKETS,
+    TRANSACTION_BUCKETS,
+    Metrics,
+)
+from querytoll.sinks.prometheus.multiprocess import is_multiprocess
+from querytoll.sinks.prometheus.pools import PoolSeries
+
+MAX_POOLS = 20
+MAX_OPERATIONS = 20
+MAX_SQLSTATES = 50
+MAX_RULES = 50
+MAX_PAIRS = 1_000
+"""Combinations of route and query with series of their own; the rest has `query="other"`."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", *get_args(Kind)})
+_UNKNOWN_METHOD = "_OTHER"
+_STATUSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+_WASTEFUL = frozenset({"n-plus-one", "duplicate-query", "write-loop", "commit-loop"})
+_EXPLAIN_OUTCOMES = ("captured", "cached", "refused", "budget", "timeout", "error")
+_FOLDABLE = ("route", "query", "pool", "operation", "sqlstate", "rule", "pair")
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The series of one pair of method and route."""
+
+    method: str
+    route: str
+    database: Bins
+    statements: Bins
+    pool_wait: Cell
+    excess_statements: Cell
+    excess_seconds: Cell
+    idle: Sums
+    held: Cell
+    busy: Cell
+    durations: dict[str, Sums] = field(default_factory=dict)
+
+
+class _Query(NamedTuple):
+    """The series of one fingerprint."""
+
+    query: str
+    summary: str
+    durations: Sums
+    rows: Cell
+
+
+class Series:
+    """All series of a registry."""
+
+    def __init__(self) -> None:
+        self.metrics = metrics = Metrics()
+        self.cells = cells = Cells()
+        folded = {name: cells.counter(metrics.folded.labels(name)) for name in _FOLDABLE}
+        self._guard_routes = Guard(0, folded["route"])
+        self._guard_queries = Guard(0, folded["query"])
+        self._guard_pools = Guard(MAX_POOLS, folded["pool"])
+        self._guard_operations = Guard(MAX_OPERATIONS, folded["operation"])
+        self._guard_sqlstates = Guard(MAX_SQLSTATES, folded["sqlstate"])
+        self._guard_rules = Guard(MAX_RULES, folded["rule"])
+        self._guard_pairs = Guard(MAX_PAIRS, folded["pair"])
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._queries: dict[str, _Query] = {}
+        self._statements: dict[tuple[str, str], Bins] = {}
+        self._transactions: dict[tuple[str, str], Bins] = {}
+        self._counters: dict[tuple[Counter, tuple[str, ...]], Cell] = {}
+        self.explains = {outcome: cells.counter(metrics.explains.labels(outcome)) for outcome in _EXPLAIN_OUTCOMES}
+        self._explain_seconds = cells.summary(metrics.explain_duration)
+        self.spent = self._by_part(metrics.profiler_seconds)
+        self.internal_errors = self._by_part(metrics.internal_errors)
+        self.dropped = self._by_part(metrics.dropped)
+        self.pools = PoolSeries(metrics, cells, self._guard_pools, self._count_blocked, in_files=is_multiprocess())
+        metrics.build_info.labels(_version("querytoll"), _version("sqlalchemy")).set(1)
+
+    def widen(self, max_routes: int, max_fingerprints: int) -> None:
+        """Raise the limits to these."""
+        self._guard_routes.limit = max(self._guard_routes.limit, max_routes)
+        self._guard_queries.limit = max(self._guard_queries.limit, max_fingerprints)
+
+    def count(self, report: Report, trace_id: str | None = None) -> None:
+        """Count a report.
+
+        Args:
+            trace_id: of the distributed trace that it belongs to.
+        """
+        trace = report.trace
+        place = _place(trace)
+        route = self._routes.get(place) or self._route(place)
+        if not report.plans:  # what came after the trace's own report, which has been counted
+            lock = self.cells.lock
+            lock.acquire()  # at half the price of `with`
+            try:
+                self._count_trace(route, trace, trace_id)
+            finally:
+                lock.release()
+        for finding in report.findings:
+            self._count_finding(route, finding)
+
+    def count_explain(self, outcome: str, seconds: float) -> None:
+        """Count what became of an EXPLAIN; 0 seconds: none was run."""
+        with self.cells.lock:
+            self.explains[outcome]._value += 1
+            if seconds > 0:
+                self._explain_seconds.add(1, seconds)
+
+    def _count_blocked(self, pool: str, place: tuple[str, str]) -> None:
+        route = self._route(place)
+        self._counter(self.metrics.pool_timeout_holders, (pool, route.method, route.route)).inc(1)
+
+    def _count_trace(self, route: Route, trace: Trace, trace_id: str | None) -> None:
+        statements = trace.statements
+        status = ABSENT if trace.status is None else _STATUSES.get(trace.status // 100, ABSENT)
+        (route.durations.get(status) or self._durations(route, status)).add(1, trace.elapsed)
+        route.database.one(trace.database_seconds)
+        if trace_id is not None:
+            route.database.mark(trace.database_seconds, trace_id)
+        route.statements.one(len(statements) + trace.dropped)
+        if trace.dropped:
+            self.dropped["capture"]._value += trace.dropped
+        for checkout in trace.connections:
+            route.pool_wait._value += checkout.wait
+            route.held._value += checkout.hold
+            route.busy._value += checkout.busy
+        seconds = self._count_statements(statements, trace_id) if statements else 0.0
+        if trace.transactions:
+            self._count_transactions(route, trace, seconds)
+
+    def _count_statements(self, statements: Sequence[Statement], trace_id: str | None) -> float:
+        """Count statements by shape, and by pool and operation; seconds of them all."""
+        total = 0.0
+        pools: dict[tuple[str, str], list[float]] = {}
+        groups, failed = grouped(statements)
+        for group in groups:
+            shape, elapsed = group.shape, group.elapsed
+            query = self._queries.get(shape.fingerprint) or self._query(shape.fingerprint, shape.summary)
+            seconds = sum(elapsed)
+            total += seconds
+            query.durations.add(len(elapsed), seconds)
+            if group.rows > 0:
+                query.rows._value += group.rows
+            pool = (group.engine, shape.operation)
+            if pool in pools:
+                pools[pool] += elapsed
+            else:
+                pools[pool] = elapsed
+        for pool, elapsed in pools.items():
+            bins = self._statements.get(pool) or self._statement(*pool)
+            bins.many(elapsed)
+            if trace_id is not None:
+                bins.mark(max(elapsed), trace_id)
+        for statement in failed:
+            self._count_error(statement)
+        return total
+
+    def _count_transactions(self, route: Route, trace: Trace, seconds: float) -> None:
+        """Count transactions, and the time that they were open with no statement running, autocommit excepted.
+
+        Args:
+            seconds: of all statements of the trace.
+        """
+        held = 0.0
+        explicit, inside = [], 0
+        for ordinal, transaction in enumerate(trace.transactions):
+            pool = (transaction.engine, transaction.outcome)
+            (self._transactions.get(pool) or self._transaction(*pool)).one(transaction.elapsed)
+            if transaction.outcome != "autocommit":
+                explicit.append(ordinal)
+                inside += transaction.statements
+                held += transaction.elapsed - transaction.ending
+        if explicit and not trace.dropped:
+            if inside != len(trace.statements):
+                seconds = sum(each.elapsed for each in trace.statements if each.transaction in explicit)
+            route.idle.add(len(explicit), max(held - seconds, 0.0))
+
+    def _count_finding(self, route: Route, finding: Finding) -> None:
+        """Count a finding and what its fix would save."""
+        place = self._pair(route, finding)
+        self._counter(self.metrics.findings, (self._guard_rules.fold(finding.rule), *place)).inc(1)
+        if finding.rule == "slow-query":
+            self._counter(self.metrics.slow_statements, place).inc(finding.count)
+        if finding.rule == "plan-flip":
+            self._counter(self.metrics.plan_changes, place[2:]).inc(1)
+        if finding.rule in _WASTEFUL:
+            if finding.count > 1:
+                route.excess_statements.inc(finding.count - 1)
+            if finding.cost > 0:
+                route.excess_seconds.inc(finding.cost)
+
+    def _count_error(self, statement: Statement) -> None:
+        sqlstate = self._guard_sqlstates.fold(statement.error or ABSENT)
+        labels = (*self._pool(statement.engine, statement.operation), sqlstate)
+        self._counter(self.metrics.statement_errors, labels).inc(1)
+
+    def _pair(self, route: Route, finding: Finding) -> tuple[str, str, str, str]:
+        """Labels of a route and a query, the query folded when there are too many pairs."""
+        query, summary = ABSENT, ABSENT
+        if finding.fingerprint is not None:
+            known = self._query(finding.fingerprint, finding.summary or ABSENT)
+            query, summary = known.query, known.summary
+        if not self._guard_pairs.admits((route.method, route.route, query)):
+            query, summary = OTHER, OTHER
+        return route.method, route.route, query, summary
+
+    def _pool(self, engine: str, operation: str) -> tuple[str, str]:
+        return self._guard_pools.fold(engine), self._guard_operations.fold(operation)
+
+    def _route(self, place: tuple[str, str]) -> Route:
+        found = self._routes.get(place)
+        if found is not None:
+            return found
+        method, _ = place
+        if not self._guard_routes.admits(place):
+            place = method if method in _METHODS else _UNKNOWN_METHOD, OTHER
+        return _kept(self._routes, place, self._make_route)
+
+    def _query(self, fingerprint: str, summary: str) -> _Query:
+        found = self._queries.get(fingerprint)
+        if found is not None:
+            return found
+        if not self._guard_queries.admits(fingerprint):
+            fingerprint, summary = OTHER, OTHER
+        return _kept(self._queries, fingerprint, partial(self._make_query, summary))
+
+    def _statement(self, engine: str, operation: str) -> Bins:
+        return _kept(self._statements, self._pool(engine, operation), self._make_statement)
+
+    def _transaction(self, engine: str, outcome: str) -> Bins:
+        return _kept(self._transactions, (self._guard_pools.fold(engine), outcome), self._make_transaction)
+
+    def _counter(self, metric: Counter, labels: tuple[str, ...]) -> Cell:
+        return _kept(self._counters, (metric, labels), self._make_counter)
+
+    def _durations(self, route: Route, status: str) -> Sums:
+        child = self.metrics.request_duration.labels(route.method, route.route, status)
+        return route.durations.setdefault(status, self.cells.summary(child))
+
+    def _make_route(self, place: tuple[str, str]) -> Route:
+        metrics, cells = self.metrics, self.cells
+        labels = method, route = label(place[0]), label(place[1])
+        return Route(
+            method=method,
+            route=route,
+            database=cells.histogram(metrics.request_db.labels(*labels), REQUEST_BUCKETS),
+            statements=cells.histogram(metrics.request_statements.labels(*labels), COUNT_BUCKETS),
+            pool_wait=cells.counter(metrics.request_pool_wait.labels(*labels)),
+            excess_statements=cells.counter(metrics.excess_statements.labels(*labels)),
+            excess_seconds=cells.counter(metrics.excess_seconds.labels(*labels)),
+            idle=cells.summary(metrics.transaction_idle.labels(*labels)),
+            held=cells.counter(metrics.connection_held.labels(*labels)),
+            busy=cells.counter(metrics.connection_busy.labels(*labels)),
+        )
+
+    def _make_query(self, summary: str, fingerprint: str) -> _Query:
+        labels = query, summary = label(fingerprint), label(summary)
+        durations = self.cells.summary(self.metrics.query_duration.labels(*labels))
+        return _Query(query, summary, durations, self.cells.counter(self.metrics.query_rows.labels(*labels)))
+
+    def _make_statement(self, pool: tuple[str, str]) -> Bins:
+        return self.cells.histogram(self.metrics.statement_duration.labels(*map(label, pool)), STATEMENT_BUCKETS)
+
+    def _make_transaction(self, pool: tuple[str, str]) -> Bins:
+        return self.cells.histogram(self.metrics.transaction_duration.labels(*map(label, pool)), TRANSACTION_BUCKETS)
+
+    def _make_counter(self, key: tuple[Counter, tuple[str, ...]]) -> Cell:
+        metric, labels = key
+        return self.cells.counter(metric.labels(*map(label, labels)))
+
+    def _by_part(self, counter: Counter) -> dict[Part, Cell]:
+        """Every part's counter, from 0."""
+        return {part: self.cells.counter(counter.labels(part)) for part in get_args(Part)}
+
+
+def _place(trace: Trace) -> tuple[str, str]:
+    """Method and route of a trace; a raw path never becomes a label."""
+    if trace.kind == "request":
+        return trace.method or _UNKNOWN_METHOD, trace.route or ABSENT
+    if trace.kind == "websocket":
+        return trace.method or trace.kind, trace.route or ABSENT
+    return trace.kind, trace.name
+
+
+def _kept(cache: dict[_K, _V], key: _K, make: Callable[[_K], _V]) -> _V:
+    """The cache's value; made where it is missing, perhaps twice, because the client hands out one child only."""
+    found = cache.get(key)
+    return cache.setdefault(key, make(key)) if found is None else found
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
