@@ -359,6 +359,8 @@ async def test_a_changed_plan_is_told(filled: str, sink: Sink) -> None:
 
 async def test_a_generic_plan_is_shown_as_such(filled: str, sink: Sink) -> None:
     """After five executions the server may plan without the values: the plan shown is that one, and says so."""
+    if execute(filled, "SELECT current_setting('server_version_num')::int < 140000") == [(True,)]:
+        pytest.skip("PostgreSQL 13 does not tell how often a generic plan was run")
     execute(
         filled,
         "CREATE TABLE uneven (id int, kind int)",

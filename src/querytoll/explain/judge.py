@@ -20,7 +20,7 @@ Look = Callable[[str, Mapping[str, object]], Iterable[Mapping[str, Any]]]
 WRITING_STEPS: Final = frozenset({"ModifyTable", "LockRows", "Foreign Scan", "Custom Scan"})
 HARMLESS: Final = words(
     "random random_normal clock_timestamp timeofday gen_random_uuid uuidv4 uuidv7 pg_relation_size pg_table_size"
-    " pg_indexes_size pg_total_relation_size pg_database_size system bernoulli"
+    " pg_indexes_size pg_total_relation_size pg_database_size system bernoulli timezone"
 )
 """Functions of PostgreSQL that are volatile because their result changes, and change nothing themselves."""
 DENIED: Final = words("txid_current pg_current_xact_id pg_export_snapshot ts_stat ts_rewrite")
