@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from querytoll.advise.index import Suggestion
 from querytoll.errors import QuerytollError
 from querytoll.explain.catalog import Catalog
 from querytoll.explain.document import Analysis, analyse
@@ -104,8 +105,13 @@ def _drawn(analysis: Analysis) -> str:
     encoding = (sys.stdout.encoding or "ascii").lower()
     glyphs = Glyphs() if encoding.startswith("utf") else ASCII
     width = shutil.get_terminal_size((100, 24)).columns
-    exact = [f"\n{suggestion.sql};\n" for suggestion in analysis.suggestions]
+    exact = [f"\n{_script(suggestion)}" for suggestion in analysis.suggestions]
     return render(analysis.plan, analysis.findings, width, glyphs) + "".join(exact)
+
+
+def _script(suggestion: Suggestion) -> str:
+    """What to run, line by line."""
+    return "".join(f"{line};\n" for line in (suggestion.preparation, *suggestion.statements) if line)
 
 
 class _UsageError(QuerytollError):

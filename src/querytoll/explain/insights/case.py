@@ -284,11 +284,6 @@ class Case:
         column = _named_column(node.index, node.relation or "")
         return (SortKey(column, Ref(None, column), backward, ""),) if column else ()
 
-    def index_for(self, need: Need | None) -> str | None:
-        """The statements of the index that serves the need, without literals."""
-        found = suggest(need, self.catalog) if need else None
-        return found.public if found else None
-
     def finding(
         self,
         rule: Rule,
@@ -306,8 +301,11 @@ class Case:
         facts: dict[str, object] = {"node": label(node), "node_id": node.id, **evidence}
         if share is not None:
             facts["share"] = round(share, 4)
-        if index := self.index_for(need):
-            facts["index"] = index
+        if index := suggest(need, self.catalog) if need else None:
+            facts["index"] = index.public
+            if index.extension:
+                facts["extension"] = index.extension
+                advice = f"{advice} {index.first}"
         return Finding(
             rule=rule.slug,
             title=title,
