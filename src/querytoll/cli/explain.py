@@ -43,7 +43,7 @@ def explain(
             "rolled back, for which writers wait. Not in production.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, errors too.")] = False,
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", help="Read a plan, EXPLAIN (FORMAT JSON), from it; - for standard input."),
@@ -62,12 +62,11 @@ def explain(
             typer.echo(_setup(url), nl=False)
             return
         analysis = _analysed(statement, url, analyze, verify, file, catalog)
-    except RefusedError as error:
-        typer.echo(f"querytoll explain: {error}", err=True)
-        raise typer.Exit(REFUSED) from error
     except (QuerytollError, OSError) as error:
-        typer.echo(f"querytoll explain: {error}", err=True)
-        raise typer.Exit(UNUSABLE) from error
+        typer.echo(f"querytoll explain: {_reason(error)}", err=True)
+        if as_json:
+            typer.echo(json.dumps({"error": _reason(error)}))
+        raise typer.Exit(REFUSED if isinstance(error, RefusedError) else UNUSABLE) from error
     typer.echo(json.dumps(analysis.to_json(), indent=2, default=str) + "\n" if as_json else _drawn(analysis), nl=False)
     if analysis.findings and not exit_zero:
         raise typer.Exit(FOUND)
@@ -92,6 +91,12 @@ def _analysed(
     if url is None:
         raise _UsageError("no database: pass --url postgresql://user@host/database, or set QUERYTOLL_DATABASE_URL")
     return inquire(url, statement, analyze=analyze, verify=verify).analysis
+
+
+def _reason(error: QuerytollError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read: {error.strerror}; pass a file with EXPLAIN (FORMAT JSON) output, or -"
+    return str(error)
 
 
 def _setup(url: str | None) -> str:
