@@ -349,7 +349,8 @@ class _Advisor:
         for predicate in ranked:
             fraction = self.fraction(predicate)
             key = self.key(predicate, "equality", self._equality_reason(predicate, fraction))
-            useless = fraction is not None and fraction > self.limits.useless_fraction and (keys or len(ranked) > 1)
+            alone = len(self.need.predicates) == 1
+            useless = fraction is not None and fraction > self.limits.useless_fraction and not alone
             full = len(keys) + len(taken) >= self.limits.maximum_columns
             ordering = bool(self.need.order and self.need.limited)
             if useless and not ordering:

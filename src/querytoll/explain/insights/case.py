@@ -325,7 +325,8 @@ def shown(condition: object) -> str:
 
 def count(value: float) -> str:
     """`12 345`, or `0.3` for a mean below ten."""
-    return f"{value:,.0f}".replace(",", " ") if value >= 10 or value == int(value) else f"{value:.1f}"
+    short = round(value, 1)
+    return f"{value:,.0f}".replace(",", " ") if short >= 10 or short == int(short) else f"{short:.1f}"
 
 
 def percent(share: float) -> str:
