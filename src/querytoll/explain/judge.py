@@ -103,14 +103,13 @@ TYPES: Final = f"""
     FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_type t ON t.oid = c.casttarget
     WHERE (c.castfunc >= {_OWN} OR (c.castmethod = 'i' AND t.oid >= {_OWN} AND t.typtype <> 'e'))
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_range r WHERE r.rngtypid = c.castsource AND {_MULTIRANGE} = t.oid)
-"""
-"""Types whose input runs code of their owner, and every cast that does: implicit casts are not in the plan."""
-SUPPORT: Final = f"""
-    SELECT p.amproc::text AS name FROM pg_catalog.pg_amproc p
+    UNION ALL
+    SELECT p.amproc::text, 'support function', NULL FROM pg_catalog.pg_amproc p
     WHERE p.amproc >= {_OWN}::oid
-      AND {_EXTENSION.format(catalog="pg_catalog.pg_proc", oid="p.amproc::oid")} IS NULL LIMIT 1
+      AND {_EXTENSION.format(catalog="pg_catalog.pg_proc", oid="p.amproc::oid")} IS NULL
 """
-"""A function of somebody's own that an operator class calls: to compare, to hash. It is in no plan."""
+"""Types whose input runs code of their owner, and what is in no plan: every cast that does, as casts may be implicit,
+and the functions by which operator classes compare and hash, those of extensions excepted."""
 
 
 def refusal(document: Mapping[str, object], statement: str, look: Look) -> str | None:
@@ -137,12 +136,7 @@ def refusal(document: Mapping[str, object], statement: str, look: Look) -> str |
     everything = [*texts, *behind]
     if not all(item.readable for item in everything):
         return "a name that the server may read otherwise"
-    return (
-        _functions(everything, steps, look)
-        or _operators(everything, look)
-        or _types(everything, look)
-        or next((f"user-defined support function {row['name']}" for row in look(SUPPORT, {})), None)
-    )
+    return _functions(everything, steps, look) or _operators(everything, look) or _types(everything, look)
 
 
 def _steps(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -304,7 +304,7 @@ class Sampler:
                 captured=datetime.now(UTC),
             )
             findings = [_annotated(finding, wanted, examined) for finding in analysis.findings]
-            if connection is not None and analysis.suggestions:
+            if connection is not None and catalog is not None and "hypopg" in catalog.extensions:
                 findings = self._verified(findings, analysis.suggestions, wanted, connection)
             self._deliver(sample, analysis.plan, findings)
         except Exception as fault:

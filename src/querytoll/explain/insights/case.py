@@ -44,6 +44,8 @@ class Case:
         self.catalog = catalog
         self.observed = observed
         self.nodes = tuple(walk(plan.tree))
+        self._conditions: dict[int, tuple[Predicate, ...]] = {}
+        self._filters: dict[int, tuple[Predicate, ...]] = {}
         self._tables: dict[tuple[str | None, str | None], Table | None] = {}
         self.parents: dict[int, PlanNode] = {child.id: node for node in self.nodes for child in node.children}
 
@@ -175,6 +177,11 @@ class Case:
 
     def conditions(self, node: PlanNode) -> tuple[Predicate, ...]:
         """Every condition that the step puts on its table, its own and that of the index below it."""
+        if node.id not in self._conditions:
+            self._conditions[node.id] = self._read_conditions(node)
+        return self._conditions[node.id]
+
+    def _read_conditions(self, node: PlanNode) -> tuple[Predicate, ...]:
         found = [item for key in CONDITIONS for item in predicates(node.facts.get(key), node.alias or node.relation)]
         if node.kind == "Bitmap Heap Scan" and "Recheck Cond" not in node.facts:
             for child in walk(node):
@@ -183,7 +190,9 @@ class Case:
 
     def filters(self, node: PlanNode) -> tuple[Predicate, ...]:
         """The terms of the step's filter."""
-        return predicates(node.facts.get("Filter"), node.alias or node.relation)
+        if node.id not in self._filters:
+            self._filters[node.id] = predicates(node.facts.get("Filter"), node.alias or node.relation)
+        return self._filters[node.id]
 
     def aliases(self, node: PlanNode) -> set[str]:
         """Aliases of everything that is read in and below the step."""
