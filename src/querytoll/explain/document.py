@@ -16,7 +16,7 @@ from querytoll.explain.insights.case import Case
 from querytoll.explain.insights.missing import MissingIndex
 from querytoll.explain.plan import MAX_DEPTH, PlanDocumentError, plan_from
 from querytoll.explain.redact import redact
-from querytoll.explain.scan import scan
+from querytoll.explain.scan import EXPLAINABLE
 from querytoll.model import Finding, Plan, PlanSource
 
 MAX_LENGTH = 50_000_000
@@ -25,6 +25,7 @@ HOW = "make it with: EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) <statement>"
 MAX_PYTHON_LENGTH = 1_000_000
 _WHOLE = "pass the whole output of EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
 _OPENED = re.compile(r'"Plan"\s*:')
+_STATEMENT = re.compile(rf"\s*(?:{'|'.join(sorted(EXPLAINABLE))})\b", re.IGNORECASE)
 _LOGGED = re.compile(r"\bduration: [\d.]+ ms\s+plan:")
 _TEXT_PLAN = re.compile(r"\(cost=[\d.]+\.\.[\d.]+ rows=\d+|\(actual time=")
 
@@ -189,11 +190,8 @@ def _embedded(source: str) -> object | None:
         except (ValueError, RecursionError):
             continue
         if any(True for _ in _plans(value)):
-            if _OPENED.search(source, 0, match.start()) and _bare(value):
-                raise PlanDocumentError(
-                    f"the document is cut off or damaged: of the plan only a part can be read; {_WHOLE}"
-                )
-            return value  # type: ignore[no-any-return]
+            cut = _bare(value) and _OPENED.search(source, 0, match.start())
+            return None if cut else value
     return None
 
 
@@ -216,7 +214,7 @@ def _complaint(source: str) -> str:
         return f"this is XML; {HOW}"
     if re.search(r"^\s*-?\s*Plan:", source, re.MULTILINE):
         return f"this is YAML; {HOW}"
-    if scan(source).explainable:
+    if _STATEMENT.match(source):
         return (
             'this is a statement and no plan of one; pass it as the argument: querytoll explain "SELECT ..." --url ...'
         )

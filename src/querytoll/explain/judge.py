@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from querytoll.explain.predicates import words
 from querytoll.explain.redact import STRUCTURAL
-from querytoll.explain.scan import Name, Scanned, scan
+from querytoll.explain.scan import Name, Scanned, scan, scan_once
 
 Look = Callable[[str, Mapping[str, object]], Iterable[Mapping[str, Any]]]
 """Runs one of the queries below; parameters by name."""
@@ -129,7 +129,7 @@ def refusal(document: Mapping[str, object], statement: str, look: Look) -> str |
     steps = list(_steps(plan))
     if reason := next((f"a {step.get('Node Type')} step" for step in steps if _writes(step)), None):
         return reason
-    texts = [own, *(scan(text) for text in _expressions(document, steps))]
+    texts = [own, *(scan_once(text) for text in _expressions(document, steps))]
     behind = _closure(texts, {str(step["Relation Name"]) for step in steps if "Relation Name" in step}, look)
     if behind is None:
         return "views nested too deeply"

@@ -18,7 +18,7 @@ from querytoll.explain.estimate import EXPLAIN, Context, Estimate, Limits
 from querytoll.explain.judge import refusal
 from querytoll.explain.plan import plan_from, walk
 from querytoll.explain.redact import STRUCTURAL
-from querytoll.explain.scan import scan
+from querytoll.explain.scan import scan, scan_once
 
 READ_ONLY: Final = {"isolation_level": "READ COMMITTED", "postgresql_readonly": True}
 """`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY`, sent as the driver does: in one message, as PgBouncer needs it."""
@@ -206,7 +206,7 @@ def facts(connection: Connection, document: Mapping[str, object], limits: Limits
         for node in nodes
         for key, value in node.facts.items()
         if isinstance(value, str) and key not in STRUCTURAL
-        for name in scan(value).called
+        for name in scan_once(value).called
     }
     with reading(connection, limits, context):
         return catalog_of(

@@ -100,7 +100,12 @@ class Scanned:
 
 @lru_cache(maxsize=256)
 def scan(text: str) -> Scanned:
-    """Read the tokens of a statement, a view's definition or a deparsed expression."""
+    """Read the tokens of a statement or of a view's definition; remembers them."""
+    return scan_once(text)
+
+
+def scan_once(text: str) -> Scanned:
+    """Read the tokens of a deparsed expression, which may hold a statement's values: nothing is remembered."""
     tokens = list(_tokens(text))
     called, casts = set[Name](), set[str]()
     dotted, words = set[str](), set[str]()
