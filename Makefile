@@ -33,6 +33,9 @@ bench: $(READY) ## what profiling costs, against the same application without it
 test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick takes two rows
 	@$(RUN) -m scripts.matrix $(MATRIX)
 
+test-servers: $(READY) ## the tests of plans on PostgreSQL 13, 14, 16 and 17, which are fetched; needs npm
+	@$(RUN) -m scripts.servers $(SERVERS)
+
 clean: ## forget environments, databases and caches
 	@for place in .cache/*/place; do if [ -L "$$place" ]; then rm -rf "$$(readlink "$$place")"; fi; done
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
@@ -41,7 +44,7 @@ $(READY): pyproject.toml constraints.txt scripts/install.sh
 	@sh scripts/install.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-.PHONY: help venv demo test lint bench test-matrix clean
+.PHONY: help venv demo test lint bench test-matrix test-servers clean
 
 dashboards: $(READY) ## Grafana's JSON, from dashboards/src
 	@$(RUN) -m dashboards.src

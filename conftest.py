@@ -14,7 +14,7 @@ import pytest
 from scripts.postgres import CACHE, Server, ServerError, embedded
 from tests.explain import servers
 
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("search")
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
@@ -22,8 +22,14 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """The server of the URL `QUERYTOLL_TEST_POSTGRES`, else an embedded one that all workers and sessions share."""
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server of the URL `QUERYTOLL_TEST_POSTGRES`, else an embedded one that all workers and sessions share.
+
+    Where `QUERYTOLL_TEST_PROGRAMS` names the programs of a server, it is that one.
+    """
+    if servers.GIVEN:
+        yield request.getfixturevalue("debian_server")
+        return
     given = os.environ.get("QUERYTOLL_TEST_POSTGRES")
     try:
         with nullcontext(Server(given)) if given else embedded(CACHE / "postgres-18") as server:
@@ -59,10 +65,10 @@ def postgres_url(new_database: Callable[[], AbstractContextManager[str]]) -> Ite
 
 @pytest.fixture(scope="session")
 def debian_server() -> Iterator[Server]:
-    """Debian's own PostgreSQL 15 on data of its own; skips where it is not installed."""
-    if not servers.DEBIAN.exists():
-        pytest.skip(f"{servers.DEBIAN} is not installed: apt-get install postgresql-15")
-    with servers.debian(shared_preload_libraries="pg_stat_statements") as server:
+    """Debian's own PostgreSQL 15, or the one that is given, on data of its own; skips where it is not installed."""
+    if not servers.PROGRAMS.exists():
+        pytest.skip(servers.ABSENT)
+    with servers.private(shared_preload_libraries="pg_stat_statements") as server:
         yield server
 
 

@@ -149,12 +149,34 @@ def test_a_file_needs_no_database(tmp_path: Path) -> None:
     assert "Executed plan, execution 91.00 ms" in drawn.output
 
 
+@pytest.mark.parametrize("content", ["", "[]", "Seq Scan on a  (cost=0.00..1.00 rows=1 width=8)", None])
+def test_errors_are_json_too_where_that_is_asked_for(tmp_path: Path, content: str | None) -> None:
+    """One sentence, in the same words as for people, and the same exit code; None: there is no such file."""
+    plan = tmp_path / "plan.json"
+    if content is not None:
+        plan.write_text(content)
+    result = run("--file", str(plan), "--json")
+    assert result.exit_code == 2
+    assert result.stderr == f"querytoll explain: {json.loads(result.stdout)['error']}\n"
+
+
+def test_numbers_that_json_has_not_are_left_out(tmp_path: Path) -> None:
+    """Some tools write NaN and Infinity."""
+    plan = tmp_path / "plan.json"
+    numbers = '"Total Cost": NaN, "Plan Rows": Infinity, "Actual Rows": 1e400, "Actual Loops": 1'
+    plan.write_text(f'[{{"Plan": {{"Node Type": "Seq Scan", {numbers}}}, "Execution Time": NaN}}]')
+    result = run("--file", str(plan), "--json")
+    assert result.exit_code == 0
+    assert not {"NaN", "Infinity"} & set(result.stdout.replace(",", " ").split())
+
+
 def test_setup_is_for_the_servers_version(url: str) -> None:
     """What a DBA may run, and how to undo it."""
     result = run("--setup", "--url", url)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("-- PostgreSQL 18")
-    assert "auto_explain.log_parameter_max_length = 0" in result.output
+    ((number,),) = execute(url, "SELECT current_setting('server_version_num')::int / 10000")
+    assert result.output.startswith(f"-- PostgreSQL {number}. ")
+    assert ("auto_explain.log_parameter_max_length = 0" in result.output) == (number >= 16)
     assert "RESET auto_explain.log_level" in result.output
     for statement in [line for line in result.output.splitlines() if line.startswith("ALTER ROLE")]:
         execute(url, "BEGIN; LOAD 'auto_explain'; " + statement + " ROLLBACK")

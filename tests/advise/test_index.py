@@ -8,6 +8,7 @@ import pytest
 
 from querytoll.advise.index import Need, Suggestion, suggest
 from querytoll.explain.catalog import Catalog
+from querytoll.explain.document import analyse
 from querytoll.explain.predicates import predicates, sort_keys
 
 COLUMNS = [
@@ -179,3 +180,22 @@ def test_size_and_write_cost_are_told() -> None:
     assert 18_000_000 < found.bytes < 28_000_000
     assert "per UPDATE of customer_id" in found.write_cost
     assert found.why[0].startswith("1. customer_id: compared by equality")
+
+
+@pytest.mark.parametrize(("extensions", "needed"), [(None, True), ([], True), (["pg_trgm"], False)])
+def test_an_extension_that_is_not_installed_comes_before_its_index(extensions: list[str] | None, needed: bool) -> None:
+    """Without it the operator class of the suggested index does not exist; what is installed is not asked for."""
+    tables = [{"name": "orders", "rows": 1_000_000, "columns": COLUMNS, "indexes": []}]
+    catalog = None if extensions is None else Catalog.from_json({"tables": tables, "extensions": extensions})
+    scan = {"Node Type": "Seq Scan", "Relation Name": "orders", "Alias": "orders", "Plan Rows": 10, "Plan Width": 8}
+    actual = {"Actual Rows": 10, "Actual Loops": 1, "Actual Startup Time": 0, "Actual Total Time": 90.0}
+    condition = {"Filter": "(status ~~ '%abcdef%'::text)", "Rows Removed by Filter": 999_990, "Total Cost": 20_000}
+    analysis = analyse({"Plan": {**scan, **actual, **condition, "Startup Cost": 0}, "Execution Time": 91.0}, catalog)
+    (suggestion,) = analysis.suggestions
+    assert "gin_trgm_ops" in suggestion.sql
+    assert suggestion.preparation == ("CREATE EXTENSION IF NOT EXISTS pg_trgm" if needed else None)
+    found = {finding.rule: finding for finding in analysis.findings}
+    for rule in ("seq-scan-filter", "leading-wildcard", "missing-index"):
+        assert ("Before it run CREATE EXTENSION IF NOT EXISTS pg_trgm." in found[rule].advice) is needed
+        assert found[rule].evidence.get("extension") == ("pg_trgm" if needed else None)
+        assert str(found[rule].evidence["index"]).startswith("CREATE INDEX")

@@ -109,7 +109,7 @@ WANTS = {
         "SELECT count(*) FROM picks p JOIN people q ON q.born = '1950-01-01'::date + p.id WHERE p.id <= 60",
         "ON people (born)",
         "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off;"
-        " SET LOCAL enable_memoize = off",
+        " SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'enable_memoize'",
     ),
     "partitions": Want("SELECT * FROM events WHERE tenant = 7 AND kind = 'k7'", "ON ONLY events (tenant, kind)"),
     "quoted-names": Want('SELECT * FROM "Shop"."Order" WHERE "userId" = 77', 'ON "Shop"."Order" ("userId")'),

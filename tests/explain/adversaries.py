@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-SCHEMA = """
+SCHEMA = r'''
 CREATE EXTENSION pg_trgm;
 CREATE EXTENSION dblink;
 CREATE EXTENSION file_fdw;
@@ -81,10 +81,39 @@ CREATE TABLE policed_clean (id int, tenant text);
 INSERT INTO policed_clean SELECT i, 'a' FROM generate_series(1, 20) i;
 ALTER TABLE policed_clean ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON policed_clean USING (tenant = current_setting('app.tenant', true));
+CREATE EXTENSION tablefunc;
+CREATE EXTENSION hstore;
+CREATE FUNCTION sneak(i int) RETURNS int LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS
+    $$ BEGIN PERFORM pg_advisory_lock(i); RETURN i; END $$;
+CREATE FUNCTION w_any(a anyelement) RETURNS anyelement LANGUAGE plpgsql VOLATILE AS
+    $$ BEGIN PERFORM sneak(90); RETURN a; END $$;
+CREATE FUNCTION sneak_text(t text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS
+    $$ BEGIN IF t LIKE 'zzz%' THEN PERFORM pg_advisory_lock(91); END IF; RETURN true; END $$;
+CREATE FUNCTION "É"(i int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT sneak(i) $$;
+CREATE FUNCTION U&"a\00A0b"(i int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT sneak(i) $$;
+CREATE FUNCTION "q€"(i int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT sneak(i) $$;
+CREATE FUNCTION """x"(i int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT sneak(i) $$;
+CREATE FUNCTION a23456789_123456789_123456789_123456789_123456789_123456789_123(i int) RETURNS int LANGUAGE sql VOLATILE AS
+    $$ SELECT sneak(i) $$;
+CREATE DOMAIN locking AS text CHECK (sneak_text(VALUE));
+CREATE TABLE columns_of_domains (a locking, b int);
+INSERT INTO columns_of_domains VALUES ('x', 1);
+CREATE TYPE locking_range AS RANGE (subtype = locking);
+CREATE TYPE lpair AS (a text, b locking);
+CREATE VIEW v_columns AS SELECT * FROM columns_of_domains;
+CREATE VIEW v_sneak AS SELECT sneak(93) AS n;
+CREATE DOMAIN one_order AS orders;
+CREATE FUNCTION peeked(o one_order) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT sneak(92) $$;
+CREATE TYPE spans AS RANGE (subtype = time);
+CREATE TYPE point_3 AS (x int, y int, z mood);
+CREATE DOMAIN mail AS text CHECK (VALUE ~ '@');
+CREATE CAST (varchar AS mood) WITH INOUT AS IMPLICIT;
+CREATE TABLE "Größen" (id int, "Länge" int, mood mood, at spans, place point_3, mail mail);
+INSERT INTO "Größen" SELECT i, i, 'glad', '[08:00,09:00)', ROW(1, 2, 'sad')::point_3, 'a@b' FROM generate_series(1, 20) i;
 CREATE ROLE querytoll_app_{number} LOGIN;
 GRANT ALL ON ALL TABLES IN SCHEMA public TO querytoll_app_{number};
 GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO querytoll_app_{number};
-"""
+'''
 
 CHANGING = {
     # Sequences
@@ -261,6 +290,76 @@ CHANGING = {
     "two-statements-escape": r"SELECT E'\'; --'; DELETE FROM doomed",
     "nothing": "",
     "comment-only": "-- SELECT 1",
+    # What the server reads otherwise than it looks
+    "carriage-return-ends-comment": "SELECT id FROM orders --x\rLIMIT sneak(3)",
+    "carriage-return-multi": "SELECT 1 --x\r; COMMIT; DELETE FROM doomed",
+    "escape-continuation": "SELECT id FROM orders WHERE status <> E'a'\n'b\\' , ' LIMIT sneak(3) -- '",
+    "escape-multi": "SELECT E'a'\n'b\\' , '; COMMIT; DELETE FROM doomed; -- '",
+    "dollar-tag-not-ascii": "SELECT id FROM orders WHERE status <> $€$'$€$ LIMIT sneak(3) --'",
+    "percent-s": "SELECT id FROM orders LIMIT 7 %sneak(4)",
+    "not-ascii-name": "SELECT id FROM orders LIMIT q€(3)",
+    "upper-not-ascii": "SELECT id FROM orders LIMIT É(3)",
+    "nbsp-name": "SELECT id FROM orders LIMIT a\u00a0b(3)",
+    "quote-in-name": 'SELECT id FROM orders LIMIT """x"(3)',
+    "truncated-name": "SELECT id FROM orders LIMIT a23456789_123456789_123456789_123456789_123456789_123456789_1234567(3)",
+    "number-into": "SELECT 1INTO copied",
+    "nested-comment-trick": "SELECT id FROM orders /* /* */ LIMIT 1 */ LIMIT sneak(3)",
+    "unicode-string-escape": "SELECT id FROM orders WHERE status <> U&'d!0061t' UESCAPE '!' LIMIT sneak(3)",
+    "hidden-into-quoted": "SELECT 1 AS a/**/INTO/**/copied",
+    "table-command-into": "WITH x AS (TABLE orders) SELECT * INTO UNLOGGED copied FROM x",
+    # Checks behind columns, row types and names in strings
+    "populate-alias": """SELECT x.b FROM columns_of_domains g, LATERAL jsonb_populate_record(g, '{"a": "zzz"}') x""",
+    "populate-view": """SELECT x.b FROM v_columns g, LATERAL jsonb_populate_record(NULL::v_columns, '{"a": "zzz"}') x""",
+    "populate-view-alias": """SELECT x.b FROM v_columns g, LATERAL jsonb_populate_record(g, '{"a": "zzz"}') x""",
+    "record-definition-of-table": """SELECT * FROM jsonb_to_record('{"p": {"a": "zzz1"}}') AS t(p columns_of_domains)""",
+    "hstore-populate": "SELECT g #= 'a=>zzz' FROM columns_of_domains g",
+    "range-of-domain-cast": "SELECT (('[' || 'zzz' || status || ',zzzzz]')::text)::locking_range FROM orders",
+    "table-to-xml": "SELECT table_to_xml('v_lock', true, false, '')",
+    "table-to-xml-schema": "SELECT table_to_xml_and_xmlschema('v_sneak'::regclass, true, false, '')",
+    "schema-to-xml": "SELECT schema_to_xml('public', true, false, '')",
+    "database-to-xml": "SELECT database_to_xml(true, false, '')",
+    "input-is-valid": "SELECT pg_input_is_valid('zzz' || status, 'locking') FROM orders",
+    "input-error": "SELECT (pg_input_error_info('zzz' || status, 'locking')).message FROM orders",
+    "domain-in": "SELECT domain_in(('zzz' || status)::cstring, to_regtype('locking')::oid, -1) IS NULL FROM orders",
+    "record-in": "SELECT (record_in(textout('(a,zzz)' || status), to_regtype('lpair')::oid, -1)) IS NULL FROM orders",
+    "array-in": "SELECT (array_in(textout('{zzz}'), to_regtype('locking')::oid, -1))::text FROM orders",
+    "crosstab": "SELECT * FROM crosstab('SELECT sneak(94)::text, ''a''::text, ''b''::text') AS t(a text, b text)",
+    "connectby": "SELECT * FROM connectby('v_sneak', 'n', 'n', '1', 0) AS t(keyid int, parent_keyid int, level int)",
+    "domain-attribute-limit": "SELECT id FROM orders LIMIT (SELECT o.peeked FROM orders o LIMIT 1)",
+    "domain-attribute-values": "SELECT v.* FROM orders o, LATERAL (VALUES (o.peeked), (1)) AS v(n)",
+    "json-value-domain": """SELECT JSON_VALUE(jsonb '"zzz"', '$' RETURNING locking)""",
+    "xmltable-passing": "SELECT * FROM xmltable('/a' PASSING xmlparse(DOCUMENT '<a>zzz</a>') COLUMNS x locking PATH '.')",
+    # Places of an expression
+    "fetch-first": "SELECT id FROM orders ORDER BY id FETCH FIRST (sneak(3)) ROWS ONLY",
+    "groups-frame": "SELECT count(*) OVER (ORDER BY id GROUPS BETWEEN sneak(3) PRECEDING AND sneak(4) FOLLOWING) FROM orders",
+    "range-frame": "SELECT count(*) OVER (ORDER BY at RANGE BETWEEN sneak(3) * interval '1 day' PRECEDING AND CURRENT ROW) FROM orders",
+    "aggregate-order": "SELECT string_agg(status, ',' ORDER BY sneak(id)) FROM orders",
+    "within-group": "SELECT percentile_cont(0.5 * (sneak(95) / 95)) WITHIN GROUP (ORDER BY total) FROM orders",
+    "cube": "SELECT count(*) FROM orders GROUP BY CUBE (sneak(id), status)",
+    "polymorphic": "SELECT w_any(id) FROM orders",
+    "json-table": "SELECT * FROM JSON_TABLE(jsonb '[1]', '$[*]' PASSING sneak(96) AS x COLUMNS (a int PATH '$'))",
+    "json-table-default": "SELECT * FROM JSON_TABLE(jsonb '[1]', '$[*]' COLUMNS (a int PATH '$.b' DEFAULT sneak(97) ON EMPTY))",
+    "merge-returning": "WITH m AS (MERGE INTO log l USING orders o ON o.id = l.id WHEN MATCHED THEN DELETE RETURNING l.id) SELECT * FROM m",
+    "tablesample-repeatable": "SELECT * FROM orders TABLESAMPLE bernoulli (10) REPEATABLE (sneak(3))",
+    "search-cycle": "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT sneak(n + 1) FROM r WHERE n < 3) SEARCH DEPTH FIRST BY n SET o CYCLE n SET c USING p SELECT * FROM r",
+    "lateral-left": "SELECT * FROM orders o LEFT JOIN LATERAL ROWS FROM (sneak(o.id), generate_series(1, 2)) AS x ON true",
+    "exists-null": "SELECT id FROM orders o WHERE EXISTS (VALUES (sneak(id)), (2))",
+    "values-in-in": "SELECT id FROM orders WHERE id IN (VALUES (sneak(3)), (4))",
+    "array-subscript": "SELECT tags[sneak(1)] FROM orders",
+    "array-slice": "SELECT tags[1:sneak(1)] FROM orders",
+    "jsonb-subscript": "SELECT data[sneak(1)::text] FROM orders",
+    "at-time-zone": "SELECT at AT TIME ZONE (SELECT 'UTC' FROM sneak(100)) FROM orders",
+    "collate": 'SELECT sneak(id)::text COLLATE "C" FROM orders',
+    "overlaps": "SELECT (at, at) OVERLAPS (at, sneak(3) * interval '1 day') FROM orders",
+    "grouping": "SELECT GROUPING(status) + sneak(101) FROM orders GROUP BY ROLLUP (status)",
+    "lo-get-put": "SELECT lo_open(lo_creat(131072), 131072)",
+    "lo-truncate": "SELECT lo_truncate(1, 0)",
+    "current-setting-set": "SELECT set_config('app.tenant', current_setting('app.tenant', true) || 'x', false)",
+    "replication-origin": "SELECT pg_replication_origin_create('querytoll')",
+    "stat-clear": "SELECT pg_stat_clear_snapshot()",
+    "logical-slot": "SELECT * FROM pg_logical_slot_get_changes('querytoll', NULL, NULL)",
+    "gin-clean": "SELECT gin_clean_pending_list('orders_pkey')",
+    "inline-handler": "SELECT plpgsql_inline_handler(NULL)",
 }
 
 READING = {
@@ -320,12 +419,33 @@ READING = {
     "strings-with-words": "SELECT 'nextval(''seq'') ; INTO' AS x, \"id\" FROM orders",
     "schema-view": "SELECT * FROM information_schema.tables",
     "policy-clean": "SELECT * FROM policed_clean",
+    "carriage-returns": "SELECT id\r\nFROM orders -- all\r\nWHERE id = 7",
+    "escaped-strings": "SELECT E'a\\'b'\n'c', U&'d\\0061t', e'\\x41' FROM orders",
+    "numbers": "SELECT 1e5, .5, 0.5e-3, 7 % 2, id%2 FROM orders WHERE id %3 = 1",
+    "not-ascii": """SELECT g."Länge", 'größer — €' AS größe FROM "Größen" g WHERE "Länge" > 3""",
+    "enum-column": "SELECT id FROM \"Größen\" WHERE mood = 'glad' AND mood IN ('glad', 'sad')",
+    "enum-cast-in-out": "SELECT id FROM \"Größen\" WHERE mood = 'sad'::varchar::mood",
+    "own-range": "SELECT id FROM \"Größen\" WHERE at && '[08:30,08:40)' AND at @> '08:35'::time",
+    "own-range-cast": "SELECT '[08:30,08:40)'::spans",
+    "own-row-type": "SELECT (place).x, (place).z FROM \"Größen\" WHERE place = ROW(1, 2, 'sad')::point_3",
+    "row-of-table": "SELECT (o::orders).id, to_jsonb(o), row_to_json(o) FROM orders o",
+    "domain-column": "SELECT mail, count(*) FROM \"Größen\" WHERE mail LIKE 'a%' GROUP BY mail",
+    "populate-clean": 'SELECT x.* FROM orders o, LATERAL jsonb_populate_record(o, \'{"status": "x"}\') x',
+    "hstore": "SELECT 'a=>1'::hstore -> 'a', hstore(o) FROM orders o",
+    "recovery": "SELECT pg_is_in_recovery(), current_query()",
+    "partition-tree": "SELECT relid FROM pg_partition_tree('parts')",
+    "shuffled-list": "SELECT string_agg(status, ',' ORDER BY id DESC NULLS LAST) FROM orders WHERE NOT status IS DISTINCT FROM 'open'",
+    "keyset": "SELECT id, at FROM orders WHERE (at, id) > ('2024-01-03', 5) ORDER BY at, id LIMIT 10",
+    "batch": "SELECT * FROM unnest('{1,2}'::int[], '{a,b}'::text[]) WITH ORDINALITY AS t(a, b, n)",
+    "report": "SELECT date_trunc('day', at), sum(total) FILTER (WHERE status = 'open') FROM orders GROUP BY 1",
+    "rank": "SELECT * FROM (SELECT id, rank() OVER w AS r FROM orders WINDOW w AS (PARTITION BY status ORDER BY total)) x WHERE r < 3",
+    "json-path": "SELECT jsonb_path_query_first(data, '$.a'), data #>> '{a}' FROM orders WHERE data @@ '$.a > 0'",
+    "interval": "SELECT id FROM orders WHERE at > now() - make_interval(days => 3) AND at < 'infinity'",
 }
 
 WRONGLY_REFUSED = {
     "own-function": "SELECT plain(id) FROM orders",
     "own-function-rows": "SELECT * FROM rows_of(3)",
-    "own-row-type": "SELECT (o::orders).id FROM orders o",
     "locks-view": "SELECT * FROM pg_locks",
 }
 """Reads that cannot be proven to be: code of the user's own, and a view of the server over a volatile function."""

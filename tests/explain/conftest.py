@@ -1,4 +1,4 @@
-"""Both servers that plans are taken from: PostgreSQL 18 and Debian's."""
+"""The servers that plans are taken from: PostgreSQL 18 and Debian's, or the one that is given."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from querytoll.capture import stalls
 from scripts.postgres import Server
-from tests.explain.servers import execute
+from tests.explain.servers import GIVEN, execute
 
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=["18", "15"])
+@pytest.fixture(scope="module", params=["given"] if GIVEN else ["18", "15"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """PostgreSQL 18, then Debian's."""
+    """PostgreSQL 18, then Debian's; or the one that is given."""
     found: Server = request.getfixturevalue("postgres_server" if request.param == "18" else "debian_server")
     return found
 

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of a test's own: Debian's, and any that may be killed."""
+"""PostgreSQL servers of a test's own, which may be killed: Debian's, or one whose programs are given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ import psycopg
 
 from scripts.postgres import Server
 
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
+GIVEN = os.environ.get("QUERYTOLL_TEST_PROGRAMS")
+"""The folder of a server's programs (`initdb`, `pg_ctl`): all tests run on that server then, and on no other."""
+PROGRAMS = Path(GIVEN or "/usr/lib/postgresql/15/bin")
+ABSENT = f"{PROGRAMS} is not there: apt-get install postgresql-15"
 SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -33,7 +36,7 @@ SETTINGS = {
 class Private(Server):
     """A server that may be killed."""
 
-    programs: Path = DEBIAN
+    programs: Path = PROGRAMS
     data: Path = Path()
     user: str | None = None
 
@@ -57,18 +60,18 @@ class Private(Server):
 
 
 @contextmanager
-def debian(**settings: str) -> Iterator[Private]:
-    """Debian's PostgreSQL on data of its own, run by the user postgres where root may not."""
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="querytoll-debian-", dir="/tmp"))
+def private(**settings: str) -> Iterator[Private]:
+    """A PostgreSQL on data of its own, run by another user where root may not."""
+    user = _another() if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="querytoll-server-", dir="/tmp"))
     try:
         if user:
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         data = folder / "data"
         arguments = ("--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
-        _run(user, DEBIAN / "initdb", "-D", data, "-U", "postgres", *arguments)
-        server = Private(f"postgresql://postgres@/postgres?host={folder}&port=5432", DEBIAN, data, user)
+        _run(user, PROGRAMS / "initdb", "-D", data, "-U", "postgres", *arguments)
+        server = Private(f"postgresql://postgres@/postgres?host={folder}&port=5432", PROGRAMS, data, user)
         server.start(**settings)
         try:
             yield server
@@ -77,6 +80,10 @@ def debian(**settings: str) -> Iterator[Private]:
                 _stop(server)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _another() -> str:
+    return next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
 
 
 def execute(url: str, *statements: str) -> list[tuple[object, ...]]:
@@ -102,7 +109,7 @@ def _run(user: str | None, *command: str | Path) -> None:
     done = subprocess.run(
         command,
         user=user,
-        group=user,
+        group=None if user is None else pwd.getpwnam(user).pw_gid,
         extra_groups=None if user is None else [],
         cwd="/",
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},

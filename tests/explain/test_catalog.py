@@ -144,3 +144,27 @@ def test_partitions_are_known_however_the_catalog_names_them(tables: list[dict[s
     assert sorted(rules) == ["missing-index", "partition-pruning", "seq-scan-filter"]
     assert analysis.suggestions[0].statements[0] == "CREATE INDEX ix_e_kind ON ONLY e (kind)"
     assert len(analysis.suggestions[0].statements) == 25
+
+
+async def test_a_parent_that_was_never_analyzed_is_known_by_its_partitions(postgres_url: str) -> None:
+    """Autovacuum analyzes partitions only; an empty table that nobody counted has no number of rows at all."""
+    engine = create_async_engine(postgres_url)
+    async with engine.connect() as connection:
+        for statement in (
+            "CREATE TABLE q (id int, kind int) PARTITION BY RANGE (id)",
+            "CREATE TABLE q1 PARTITION OF q FOR VALUES FROM (0) TO (1000)",
+            "CREATE TABLE q2 PARTITION OF q FOR VALUES FROM (1000) TO (5000)",
+            "CREATE TABLE fresh (id int)",
+            "INSERT INTO q SELECT i, i % 70 FROM generate_series(1, 3000) i",
+            "ANALYZE q1",
+            "ANALYZE q2",
+        ):
+            await connection.execute(text(statement))
+        catalog = await read_catalog(connection, ["q1", "fresh"])
+        await connection.rollback()
+    await engine.dispose()
+    parent, fresh = catalog.table("q"), catalog.table("fresh")
+    assert parent is not None
+    assert (parent.rows, parent.column("kind").distinct) == (3000, 70)  # type: ignore[union-attr]
+    assert fresh is not None
+    assert fresh.rows is None

@@ -53,14 +53,14 @@ def newest() -> Iterator[Killable]:
 
 
 @contextmanager
-def debians() -> Iterator[Killable]:
-    if not servers.DEBIAN.exists():
-        pytest.skip(f"{servers.DEBIAN} is not installed: apt-get install postgresql-15")
-    with servers.debian() as server:
+def private() -> Iterator[Killable]:
+    if not servers.PROGRAMS.exists():
+        pytest.skip(servers.ABSENT)
+    with servers.private() as server:
         yield Killable(server, server.stop_immediately)
 
 
-@pytest.fixture(params=[newest, debians], ids=["18", "15"])
+@pytest.fixture(params=[private] if servers.GIVEN else [newest, private])
 def killable(request: pytest.FixtureRequest) -> Iterator[Killable]:
     with request.param() as server:
         execute(server.url, "DROP TABLE IF EXISTS events", "DROP FUNCTION IF EXISTS nap")

@@ -103,8 +103,8 @@ def unchanged(witness: psycopg.Connection[Any]) -> Iterator[None]:
 
 def test_the_set_is_large_enough() -> None:
     """The adversary gets many tries."""
-    assert len(CHANGING) >= 120
-    assert len(READING) >= 50
+    assert len(CHANGING) >= 190
+    assert len(READING) >= 75
 
 
 @pytest.mark.parametrize("name", CHANGING)
@@ -155,6 +155,24 @@ def test_a_cast_function_of_the_users_own_stops_every_analysis(filled: str, engi
         assert answer.reason == "user-defined cast to mood"
     finally:
         execute(filled, "DROP CAST (text AS mood)")
+
+
+def test_a_comparison_of_the_users_own_stops_every_analysis(filled: str, engine: Engine, own: Connection) -> None:
+    """What an operator class calls to compare is in no plan either."""
+    execute(
+        filled,
+        "CREATE FUNCTION compared(a int, b int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN PERFORM pg_advisory_lock(9); RETURN a - b; END $$",
+        "CREATE OPERATOR CLASS sneaky_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,"
+        " OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 compared(int, int)",
+        "CREATE INDEX sneaky ON customers (id sneaky_ops)",
+    )
+    try:
+        answer = judged(engine, own, "SELECT name FROM customers WHERE id < 7")
+        assert isinstance(answer, Examined)
+        assert answer.reason == "user-defined support function compared"
+    finally:
+        execute(filled, "DROP OPERATOR FAMILY sneaky_ops USING btree CASCADE", "DROP FUNCTION compared")
 
 
 def test_an_operator_that_hides_an_ordinary_one_is_seen(filled: str, engine: Engine, own: Connection) -> None:

@@ -69,3 +69,34 @@ def test_a_step_that_never_ran_says_so() -> None:
 def test_numbers_are_short(value: float | None, expected: str) -> None:
     """Five characters or so."""
     assert short(value) == expected
+
+
+def _step(kind: str, **facts: object) -> dict[str, object]:
+    return {"Node Type": kind, "Plan Rows": 1, "Total Cost": 1.0, **facts}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_name_is_told_whole_however_deep_its_step_lies(width: int) -> None:
+    """Long names go on in the next line, and deep trees are indented less."""
+    step = _step("Index Scan", **{"Relation Name": "t" * 63, "Index Name": "i" * 63, "Alias": "a" * 63})
+    for _ in range(40):
+        step = _step("Materialize", Plans=[step])
+    lines = render(analyse({"Plan": step}).plan, (), width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    written = "".join(line[34:].strip("│├└─ ") for line in lines[-30:])
+    assert all(letter * 63 in written for letter in "tia")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    """A plan in a file may come from anywhere."""
+    step = _step("Seq Scan", **{"Relation Name": "x\x1b[31mred\nline", "Alias": "a\u202eb"})
+    assert "Seq Scan on x?[31mred?line a?b" in render(analyse({"Plan": step}).plan)
+
+
+def test_what_no_step_shows_is_told_above() -> None:
+    """Triggers and compilation are parts of the execution; custom steps name their provider."""
+    aside = {"Triggers": [{"Time": 30.5}, {"Time": 3}], "JIT": {"Timing": {"Total": 25.0}}, "Execution Time": 90.0}
+    step = _step("Custom Scan", **{"Custom Plan Provider": "ChunkAppend", "Actual Loops": 1, "Actual Rows": 1})
+    text = render(analyse({"Plan": step, **aside}).plan)
+    assert text.startswith("Executed plan, execution 90.00 ms, triggers 33.50 ms, JIT 25.00 ms, cost")
+    assert "Custom Scan (ChunkAppend)" in text

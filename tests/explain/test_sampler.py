@@ -14,7 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, create_engine, event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -115,9 +115,17 @@ async def test_autocommit_and_no_pool(filled: str, sink: Sink) -> None:
     assert [plan.source for plan in sink.plans].count("analyze") >= 3
 
 
-def test_a_synchronous_engine(filled: str, sink: Sink) -> None:
+@pytest.fixture(params=["psycopg", "psycopg2"])
+def sync_engine(request: pytest.FixtureRequest, filled: str) -> Iterator[Engine]:
+    pytest.importorskip(request.param)
+    engine = create_engine(with_driver(filled, request.param))
+    yield engine
+    engine.dispose()
+
+
+def test_a_synchronous_engine(sync_engine: Engine, sink: Sink) -> None:
     """Threads and scripts are sampled as well."""
-    engine = create_engine(with_driver(filled, "psycopg"))
+    engine = sync_engine
     profiler = Profiler(settings(), engines=[engine], sinks=[sink])
     with profiler.profile("script"), engine.begin() as connection:
         connection.execute(text(SLOW + ":kind"), {"kind": 4711}).all()
@@ -125,8 +133,40 @@ def test_a_synchronous_engine(filled: str, sink: Sink) -> None:
     asyncio.run(closed(profiler))
     with engine.begin() as connection:
         assert connection.execute(text("DELETE FROM events WHERE id = 0")).rowcount == 1
-    engine.dispose()
     assert sink.found("missing-index").plan.source == "analyze"
+
+
+def _fill_in_one_statement(connection: Connection) -> None:
+    """By SQLAlchemy's insertmanyvalues: one INSERT with the values of all rows."""
+    rows = [{"id": -number, "kind": number} for number in range(1, 900)]
+    table = Table("events", MetaData(), Column("id", Integer, primary_key=True), Column("kind", Integer))
+    assert len(connection.execute(insert(table).returning(table.c.id), rows).all()) == len(rows)
+    connection.rollback()
+
+
+def _assert_one_plan_of_an_insert(sink: Sink) -> None:
+    (plan,) = sink.plans
+    assert plan.tree.kind == "ModifyTable"
+    assert plan.tree.children[0].kind == "Values Scan"
+    assert plan.tree.children[0].estimated_rows > 100
+
+
+def test_a_batch_of_rows_is_one_statement(sync_engine: Engine, sink: Sink) -> None:
+    """It has the parameters of all its rows, and its plan too."""
+    profiler = Profiler(settings(), engines=[sync_engine], sinks=[sink])
+    with profiler.profile("x"), sync_engine.connect() as connection:
+        _fill_in_one_statement(connection)
+    asyncio.run(closed(profiler))
+    _assert_one_plan_of_an_insert(sink)
+
+
+async def test_a_batch_of_rows_is_one_statement_in_async_code_too(engine: AsyncEngine, sink: Sink) -> None:
+    """Its parameters are a tuple where the driver numbers them."""
+    profiler = Profiler(settings(), engines=[engine], sinks=[sink])
+    async with profiler.profile("x"), engine.connect() as connection:
+        await connection.run_sync(_fill_in_one_statement)
+    await closed(profiler)
+    _assert_one_plan_of_an_insert(sink)
 
 
 async def test_one_plan_per_statement_and_interval(engine: AsyncEngine, sink: Sink) -> None:
@@ -359,6 +399,8 @@ async def test_a_changed_plan_is_told(filled: str, sink: Sink) -> None:
 
 async def test_a_generic_plan_is_shown_as_such(filled: str, sink: Sink) -> None:
     """After five executions the server may plan without the values: the plan shown is that one, and says so."""
+    if execute(filled, "SELECT current_setting('server_version_num')::int < 140000") == [(True,)]:
+        pytest.skip("PostgreSQL 13 does not tell how often a generic plan was run")
     execute(
         filled,
         "CREATE TABLE uneven (id int, kind int)",
@@ -466,6 +508,27 @@ async def test_the_connection_goes_when_there_is_nothing_to_do(filled: str, sink
     assert execute(filled, count) == [(0,)]
     await closed(profiler)
     await engine.dispose()
+
+
+def test_other_databases_get_one_note_and_lose_nothing(
+    sink: Sink, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No plan, no outcome, no fault: statements and findings are there as ever."""
+    caplog.set_level(logging.INFO, "querytoll")
+    engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    engine.dialect.name = "mysql"
+    profiler = Profiler(Settings(slow_statement_seconds=1e-9), engines=[engine], sinks=[sink])
+    with profiler.profile("x") as window, engine.begin() as connection:
+        for number in range(5):
+            connection.execute(text("SELECT :number"), {"number": number})
+    asyncio.run(closed(profiler))
+    engine.dispose()
+    assert len(window.trace.statements) == 5
+    assert {finding.rule for finding in window.report.findings} >= {"slow-query"}
+    assert (sink.plans, sink.outcomes) == ([], {})
+    assert [record.message for record in caplog.records if "plans" in record.message] == [
+        "mysql: no plans of slow statements, which are for PostgreSQL and SQLite"
+    ]
 
 
 @pytest.mark.parametrize("driver", ["pysqlite", "aiosqlite"])

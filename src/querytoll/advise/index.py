@@ -26,6 +26,8 @@ from querytoll.explain.redact import redact_text
 
 UNVERIFIED = "Unverified: try it with querytoll explain --verify."
 """Said of every suggestion until somebody tried it."""
+EXTENSIONS = {"gin_trgm_ops": "pg_trgm"}
+"""Operator classes of suggested indexes to the extensions that they belong to."""
 Role = Literal["equality", "range", "order", "pattern", "contains"]
 
 
@@ -117,6 +119,7 @@ class Suggestion:
         notes: what to know besides: redundant indexes, extensions, missing facts.
         bytes: size to expect.
         write_cost: what it costs.
+        extension: that it needs, where the catalog does not show it as installed.
     """
 
     node: int
@@ -132,6 +135,17 @@ class Suggestion:
     notes: tuple[str, ...] = ()
     bytes: int | None = None
     write_cost: str = ""
+    extension: str | None = None
+
+    @property
+    def preparation(self) -> str | None:
+        """What to run before its statements."""
+        return f"CREATE EXTENSION IF NOT EXISTS {quoted(self.extension)}" if self.extension else None
+
+    @property
+    def first(self) -> str:
+        """The sentence that says so; empty where there is nothing to run before."""
+        return f"Before it run {self.preparation}." if self.extension else ""
 
     @property
     def sql(self) -> str:
@@ -335,7 +349,8 @@ class _Advisor:
         for predicate in ranked:
             fraction = self.fraction(predicate)
             key = self.key(predicate, "equality", self._equality_reason(predicate, fraction))
-            useless = fraction is not None and fraction > self.limits.useless_fraction and (keys or len(ranked) > 1)
+            alone = len(self.need.predicates) == 1
+            useless = fraction is not None and fraction > self.limits.useless_fraction and not alone
             full = len(keys) + len(taken) >= self.limits.maximum_columns
             ordering = bool(self.need.order and self.need.limited)
             if useless and not ordering:
@@ -501,7 +516,13 @@ class _Advisor:
             notes=tuple(self.notes(keys, method, where, include, invalid, bool(partitions))),
             bytes=self.size(keys, include, method, where),
             write_cost=self.write_cost(keys, where),
+            extension=self.extension(keys),
         )
+
+    def extension(self, keys: Sequence[Key]) -> str | None:
+        installed = self.catalog.extensions if self.catalog else ()
+        needed = (EXTENSIONS[key.opclass] for key in keys if key.opclass in EXTENSIONS)
+        return next((name for name in needed if name not in installed), None)
 
     def body(self, keys: Sequence[Key], method: str, include: Sequence[str], where: str | None) -> str:
         using = "" if method == "btree" else f"USING {method} "
@@ -581,9 +602,6 @@ class _Advisor:
             yield "existing indexes are unknown: check that none has these leading columns"
         if partitioned:
             yield "the parent takes no CONCURRENTLY: each partition is indexed on its own and attached"
-        if any(key.opclass == "gin_trgm_ops" for key in keys):
-            missing = self.catalog is None or "pg_trgm" not in self.catalog.extensions
-            yield "needs CREATE EXTENSION pg_trgm" if missing else "pg_trgm is installed"
         if any(key.opclass.endswith("_pattern_ops") for key in keys):
             yield "the operator class serves LIKE only; in a database with collation C a plain index does"
         if where:

@@ -177,8 +177,8 @@ def _plan(connection: Connection, statement: str, parameters: Parameters) -> Pla
 def _with_index(
     connection: Connection, suggestion: Suggestion, statement: str, parameters: Parameters, before: Plan
 ) -> Verdict:
-    if "gin_trgm_ops" in suggestion.creation:
-        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    if suggestion.preparation:
+        connection.exec_driver_sql(suggestion.preparation)
     connection.exec_driver_sql(suggestion.creation)
     connection.exec_driver_sql(f"ANALYZE {suggestion.target}")
     after = _plan(connection, statement, parameters)

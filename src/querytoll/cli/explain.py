@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from querytoll.advise.index import Suggestion
 from querytoll.errors import QuerytollError
 from querytoll.explain.catalog import Catalog
 from querytoll.explain.document import Analysis, analyse
@@ -42,7 +43,7 @@ def explain(
             "rolled back, for which writers wait. Not in production.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, errors too.")] = False,
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", help="Read a plan, EXPLAIN (FORMAT JSON), from it; - for standard input."),
@@ -61,12 +62,11 @@ def explain(
             typer.echo(_setup(url), nl=False)
             return
         analysis = _analysed(statement, url, analyze, verify, file, catalog)
-    except RefusedError as error:
-        typer.echo(f"querytoll explain: {error}", err=True)
-        raise typer.Exit(REFUSED) from error
     except (QuerytollError, OSError) as error:
-        typer.echo(f"querytoll explain: {error}", err=True)
-        raise typer.Exit(UNUSABLE) from error
+        typer.echo(f"querytoll explain: {_reason(error)}", err=True)
+        if as_json:
+            typer.echo(json.dumps({"error": _reason(error)}))
+        raise typer.Exit(REFUSED if isinstance(error, RefusedError) else UNUSABLE) from error
     typer.echo(json.dumps(analysis.to_json(), indent=2, default=str) + "\n" if as_json else _drawn(analysis), nl=False)
     if analysis.findings and not exit_zero:
         raise typer.Exit(FOUND)
@@ -93,6 +93,12 @@ def _analysed(
     return inquire(url, statement, analyze=analyze, verify=verify).analysis
 
 
+def _reason(error: QuerytollError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be read: {error.strerror}; pass a file with EXPLAIN (FORMAT JSON) output, or -"
+    return str(error)
+
+
 def _setup(url: str | None) -> str:
     if url is None:
         raise _UsageError("--setup asks the server for its version: pass --url, or set QUERYTOLL_DATABASE_URL")
@@ -104,8 +110,13 @@ def _drawn(analysis: Analysis) -> str:
     encoding = (sys.stdout.encoding or "ascii").lower()
     glyphs = Glyphs() if encoding.startswith("utf") else ASCII
     width = shutil.get_terminal_size((100, 24)).columns
-    exact = [f"\n{suggestion.sql};\n" for suggestion in analysis.suggestions]
+    exact = [f"\n{_script(suggestion)}" for suggestion in analysis.suggestions]
     return render(analysis.plan, analysis.findings, width, glyphs) + "".join(exact)
+
+
+def _script(suggestion: Suggestion) -> str:
+    """What to run, line by line."""
+    return "".join(f"{line};\n" for line in (suggestion.preparation, *suggestion.statements) if line)
 
 
 class _UsageError(QuerytollError):

@@ -396,11 +396,27 @@ def _with_partitions(tables: tuple[Table, ...]) -> tuple[Table, ...]:
         if table.parent:
             children.setdefault(table.parent, []).append(table.name)
     return tuple(
-        replace(table, partitions=table.partitions or tuple(children[table.name]), kind="partitioned")
+        _whole(table, table.partitions or tuple(children[table.name]), linked)
         if table.name in children and not table.parent
         else table
         for table in linked
     )
+
+
+def _whole(table: Table, partitions: tuple[str, ...], tables: Iterable[Table]) -> Table:
+    """The parent with its partitions, and with what they tell where it was never analyzed: autovacuum does not."""
+    counted = [(part.rows, part) for part in tables if part.name in partitions and part.rows is not None]
+    if not counted:
+        return replace(table, partitions=partitions, kind="partitioned")
+    _, largest = max(counted, key=lambda pair: pair[0])
+    columns = tuple(_described(column, largest) for column in table.columns)
+    rows = table.rows or sum(rows for rows, _ in counted)
+    return replace(table, rows=rows, columns=columns, partitions=partitions, kind="partitioned")
+
+
+def _described(column: Column, partition: Table) -> Column:
+    known = column.distinct is not None or column.width is not None
+    return column if known else partition.column(column.name) or column
 
 
 def _linked(table: Table, parents: Mapping[str, Table]) -> Table:
@@ -412,7 +428,9 @@ def _linked(table: Table, parents: Mapping[str, Table]) -> Table:
 
 _TABLE_FACTS = """
     SELECT c.oid::bigint AS oid, c.relname AS name, s.nspname AS schema, c.relkind::text AS kind,
-           c.relispartition AS partition, c.reltuples::float8 AS rows, c.relpages AS pages,
+           c.relispartition AS partition,
+           CASE WHEN c.relpages > 0 OR c.relkind = 'p' THEN NULLIF(c.reltuples, -1)::float8 END AS rows,
+           c.relpages AS pages,
            CASE WHEN c.relispartition THEN (SELECT p.relname FROM pg_class p WHERE p.oid = pg_partition_root(c.oid))
            END AS parent,
            pg_get_partkeydef(c.oid) AS partition_key,
@@ -553,7 +571,7 @@ def _live_table(
         name=row["name"],
         schema=row["schema"],
         kind="partition" if row["partition"] else _RETURN_KINDS.get(row["kind"], row["kind"]),
-        rows=row["rows"] if row["rows"] is not None and row["rows"] >= 0 else None,
+        rows=row["rows"],
         pages=row["pages"],
         parent=row["parent"],
         partition_key=tuple(unquoted(_index_key(key)[0]) for key in _commas(partition_key)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,17 @@ from querytoll.explain.insights.case import Case
 from querytoll.explain.insights.missing import MissingIndex
 from querytoll.explain.plan import MAX_DEPTH, PlanDocumentError, plan_from
 from querytoll.explain.redact import redact
+from querytoll.explain.scan import EXPLAINABLE
 from querytoll.model import Finding, Plan, PlanSource
 
 MAX_LENGTH = 50_000_000
 """Characters of a document that are read."""
 HOW = "make it with: EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) <statement>"
+MAX_PYTHON_LENGTH = 1_000_000
+_WHOLE = "pass the whole output of EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+_OPENED = re.compile(r'"Plan"\s*:')
+_STATEMENT = re.compile(rf"\s*(?:{'|'.join(sorted(EXPLAINABLE))})\b", re.IGNORECASE)
+_LOGGED = re.compile(r"\bduration: [\d.]+ ms\s+plan:")
 _TEXT_PLAN = re.compile(r"\(cost=[\d.]+\.\.[\d.]+ rows=\d+|\(actual time=")
 
 
@@ -135,13 +142,26 @@ def _parsed(source: str) -> object:
     if not source.strip():
         raise PlanDocumentError(f"the document is empty; {HOW}")
     for candidate in _candidates(source.lstrip("\ufeff")):
-        try:
-            value = json.loads(candidate)
-        except (ValueError, RecursionError):
-            value = _embedded(candidate)
+        value = _loaded(candidate)
         if value is not None and any(True for _ in _plans(value)):
             return value
     raise PlanDocumentError(_complaint(source))
+
+
+def _loaded(source: str) -> object | None:
+    for read in (json.loads, _python, _embedded):
+        try:
+            return read(source)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _python(source: str) -> object:
+    """What `print(rows)` shows of a plan that a driver has decoded already."""
+    if len(source) > MAX_PYTHON_LENGTH or "'Node Type'" not in source:
+        raise ValueError("not Python's")
+    return ast.literal_eval(source.strip())
 
 
 def _candidates(source: str) -> Iterator[str]:
@@ -170,20 +190,39 @@ def _embedded(source: str) -> object | None:
         except (ValueError, RecursionError):
             continue
         if any(True for _ in _plans(value)):
-            return value  # type: ignore[no-any-return]
+            cut = _bare(value) and _OPENED.search(source, 0, match.start())
+            return None if cut else value
     return None
 
 
+def _bare(value: object) -> bool:
+    """Only a step, or some of them: what is left of a document whose beginning could not be read."""
+    items = value if isinstance(value, list) else [value]
+    return not any(isinstance(item, Mapping) and "Plan" in item for item in items)
+
+
 def _complaint(source: str) -> str:
+    if _LOGGED.search(source) and '"Node Type"' not in source:
+        return "this is a plan of auto_explain's, but not in JSON; set auto_explain.log_format = 'json'"
     if _TEXT_PLAN.search(source):
         return f"this is EXPLAIN's text format, which loses fields; {HOW}"
+    if source.lstrip().lower().startswith(("<table", "<!doctype html", "<html")):
+        return (
+            "this is HTML; write the plan to a file with: psql -XqAt -c 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ...'"
+        )
     if source.lstrip().startswith("<"):
         return f"this is XML; {HOW}"
     if re.search(r"^\s*-?\s*Plan:", source, re.MULTILINE):
         return f"this is YAML; {HOW}"
+    if _STATEMENT.match(source):
+        return (
+            'this is a statement and no plan of one; pass it as the argument: querytoll explain "SELECT ..." --url ...'
+        )
     try:
         json.loads(source)
     except ValueError as error:
+        if _OPENED.search(source):
+            return f"the document is not JSON, it is cut off or damaged: {error}; {_WHOLE}"
         return f"the document is not JSON: {error}; {HOW}"
     except RecursionError:
         return f"the document is nested too deeply; {HOW}"

@@ -18,12 +18,18 @@ from querytoll.explain.estimate import EXPLAIN, Context, Estimate, Limits
 from querytoll.explain.judge import refusal
 from querytoll.explain.plan import plan_from, walk
 from querytoll.explain.redact import STRUCTURAL
-from querytoll.explain.scan import scan
+from querytoll.explain.scan import scan, scan_once
 
 READ_ONLY: Final = {"isolation_level": "READ COMMITTED", "postgresql_readonly": True}
 """`BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY`, sent as the driver does: in one message, as PgBouncer needs it."""
-SET: Final = "SELECT pg_catalog.set_config(:name, :value, true)"
-SELF: Final = "SELECT session_user::text, pg_catalog.current_setting('transaction_read_only')"
+SET: Final = "pg_catalog.set_config({name}, {value}, true)"
+LIMIT: Final = text(
+    "SELECT session_user::text, pg_catalog.current_setting('transaction_read_only'), "
+    + ", ".join(
+        SET.format(name=f"'{name}'", value=f":{name}")
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    )
+)
 LONG_SECONDS: Final = 1.0
 """From here on the clock is not read at every row: it would be a part of the time itself."""
 _SHORTEST_SECONDS: Final = 0.25
@@ -149,30 +155,38 @@ def reading(connection: Connection, limits: Limits, context: Context | None) -> 
     """A read-only transaction with timeouts and the context of another; it is always rolled back. Gives the user."""
     transaction = connection.begin()
     try:
-        user, only = connection.exec_driver_sql(SELF).one()
+        user, only = _limit(connection, limits)
         if only != "on":
             raise NotReadOnlyError("the transaction is not read-only: nothing is explained in it")
-        _limit(connection, limits)
         if context is not None and context.user == user:
             settings = {"search_path": context.search_path, **context.settings}
             if context.role != "none":
                 settings["role"] = context.role
-            for name, value in settings.items():
-                if value is not None:
-                    connection.execute(text(SET), {"name": name, "value": value})
+            _set(connection, {name: value for name, value in settings.items() if value is not None})
         yield user
     finally:
         transaction.rollback()
 
 
-def _limit(connection: Connection, limits: Limits) -> None:
-    values = {
+def _limit(connection: Connection, limits: Limits) -> tuple[str, str]:
+    """Set the timeouts of this transaction; gives its user, and whether it is read-only."""
+    seconds = {
         "statement_timeout": limits.statement,
         "lock_timeout": limits.lock,
         "idle_in_transaction_session_timeout": limits.statement + 10,
     }
-    for name, seconds in values.items():
-        connection.execute(text(SET), {"name": name, "value": str(limits.milliseconds(seconds))})
+    values = {name: str(limits.milliseconds(value)) for name, value in seconds.items()}
+    user, only, *_ = connection.execute(LIMIT, values).one()
+    return user, only
+
+
+def _set(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Set what the session had, in this order and for this transaction."""
+    calls = [SET.format(name=f":name_{number}", value=f":value_{number}") for number in range(len(settings))]
+    values: dict[str, str] = {}
+    for number, (name, value) in enumerate(settings.items()):
+        values |= {f"name_{number}": name, f"value_{number}": value}
+    connection.execute(text(f"SELECT {', '.join(calls)}"), values)
 
 
 def _explain(connection: Connection, prefix: str, wanted: Wanted) -> Mapping[str, object]:
@@ -192,7 +206,7 @@ def facts(connection: Connection, document: Mapping[str, object], limits: Limits
         for node in nodes
         for key, value in node.facts.items()
         if isinstance(value, str) and key not in STRUCTURAL
-        for name in scan(value).called
+        for name in scan_once(value).called
     }
     with reading(connection, limits, context):
         return catalog_of(

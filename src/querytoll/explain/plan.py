@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,13 +34,20 @@ def number(value: object, default: float = 0.0) -> float:
     if isinstance(value, bool):
         return default
     if isinstance(value, int | float):
-        return float(value) if value == value else default
+        return _finite(value, default)
     if isinstance(value, str):
         try:
-            return float(value)
+            return _finite(float(value), default)
         except ValueError:
             return default
     return default
+
+
+def _finite(value: float, default: float) -> float:
+    try:
+        return float(value) if math.isfinite(value) else default
+    except OverflowError:
+        return default
 
 
 def text(value: object) -> str | None:
@@ -82,6 +90,8 @@ def _kind(node: PlanNode) -> str:
         prefix = {"Hashed": "Hash", "Sorted": "Group", "Mixed": "Mixed"}.get(node.strategy or "", "")
         mode = text(node.facts.get("Partial Mode"))
         kind = f"{mode + ' ' if mode in ('Partial', 'Finalize') else ''}{prefix}Aggregate"
+    if provider := text(node.facts.get("Custom Plan Provider")):
+        kind = f"{kind} ({provider})"
     if kind == "ModifyTable":
         kind = text(node.facts.get("Operation")) or kind
     if node.join and node.join != "Inner" and kind.endswith(("Join", "Loop")):
@@ -210,7 +220,7 @@ class _Draft:
 
 def _read(raw: Mapping[str, object], where: str, *, processes: float, workers: float, depth: int = 0) -> _Draft:
     if depth > MAX_DEPTH:
-        raise PlanDocumentError(_complaint(f"the plan is nested deeper than {MAX_DEPTH} levels", where))
+        raise PlanDocumentError(_complaint(f"the plan is nested deeper than {MAX_DEPTH} levels", "$.Plan"))
     if not text(raw.get("Node Type")):
         raise PlanDocumentError(_complaint("a plan node has no 'Node Type'", where))
     draft = _Draft(raw)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from querytoll.explain.plan import label
+from querytoll.explain.plan import label, number
 from querytoll.model import Finding, Plan, PlanNode
 
 MINIMUM_WIDTH = 60
 _BAR = 8
+_LEFT = _BAR + 26
+_NAME = 24
+"""Columns for the name of a step; deeper trees are indented less."""
+_SHORTEST = 12
+"""Columns for it, however deep it lies."""
+_ASIDE_SECONDS = 0.001
+_QUANTITY = re.compile(r"(?<=\d) (?=(?:\d{3}|ms|s|MB|kB|%)(?!\w))")
+"""A space inside of a number, or before its unit: no place to begin a new line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,10 @@ class _Drawing:
         self.width = width
         self.glyphs = glyphs
         self.places: dict[object, list[Finding]] = {}
+        room = self.width - _LEFT - _NAME
+        self.indent = max(1, min(len(self.glyphs.pipe), room // max(1, _depth(plan.tree))))
+        self.pipe = self.glyphs.pipe[: self.indent]
+        self.gap = " " * self.indent
         for finding in findings:
             self.places.setdefault(finding.evidence.get("node_id"), []).append(finding)
 
@@ -61,13 +74,14 @@ class _Drawing:
         yield from self.step(self.plan.tree, "", "")
         left = [finding for place in list(self.places) for finding in self.places.pop(place)]
         for finding in left:
-            yield from self.insight(finding, "")
+            yield from self.insight(finding)
 
     def header(self) -> str:
         plan = self.plan
         parts = [{"analyze": "Executed", "estimate": "Estimated", "auto_explain": "Logged"}[plan.source] + " plan"]
         if plan.elapsed is not None:
             parts.append(f"execution {milliseconds(plan.elapsed)}")
+        parts += [f"{name} {milliseconds(spent)}" for name, spent in _aside(plan) if spent >= _ASIDE_SECONDS]
         if plan.planning is not None:
             parts.append(f"planning {milliseconds(plan.planning)}")
         parts.append(f"cost {plan.tree.cost:.2f}")
@@ -78,17 +92,22 @@ class _Drawing:
         name = f"{node.name}: " if node.role in ("InitPlan", "SubPlan") and node.name else ""
         loops = f" (x{short(node.loops)})" if node.loops is not None and node.loops > 1 else ""
         never = " (never executed)" if node.loops == 0 else ""
-        yield left + _cut(f"{lead}{name}{label(node)}{loops}{never}", self.width - len(left), self.glyphs)
-        stem = below + (self.glyphs.pipe if node.children else "   ")
+        title = _printable(f"{name}{label(node)}{loops}{never}")
+        most = self.width - len(left) - _SHORTEST
+        stem = (below + (self.pipe if node.children else self.gap))[-most:]
+        lead = lead[-most:]
+        first, *more = textwrap.wrap(title, self.width - len(left) - len(stem))
+        yield left + lead + first
+        yield from (" " * len(left) + stem + line for line in more)
         for finding in self.places.pop(node.id, ()):
-            yield from self.insight(finding, stem)
+            yield from self.insight(finding)
         for child in node.children:
             final = child is node.children[-1]
             branch = self.glyphs.last if final else self.glyphs.branch
-            yield from self.step(child, below + branch, below + ("   " if final else self.glyphs.pipe))
+            yield from self.step(child, below + branch[: self.indent], below + (self.gap if final else self.pipe))
 
-    def insight(self, finding: Finding, stem: str) -> Iterator[str]:
-        indent = " " * 4 + stem
+    def insight(self, finding: Finding) -> Iterator[str]:
+        indent = " " * 4
         room = max(self.width - len(indent) - 2, 30)
         cost = f" ({milliseconds(finding.cost)})" if finding.cost else ""
         text = f"{self.glyphs.mark} {finding.rule}: {finding.title}{cost}"
@@ -96,9 +115,10 @@ class _Drawing:
         yield from self.wrapped(finding.advice, indent + "  ", room)
 
     def wrapped(self, text: str, indent: str, room: int) -> Iterator[str]:
-        for paragraph in text.splitlines():
-            for line in textwrap.wrap(paragraph, room, break_long_words=False, break_on_hyphens=False):
-                yield f"{indent}{line}"
+        for paragraph in map(_printable, text.splitlines()):
+            whole = _QUANTITY.sub("\u00a0", paragraph)
+            for line in textwrap.wrap(whole, room, break_long_words=False, break_on_hyphens=False):
+                yield indent + line.replace("\u00a0", " ")
 
     def bar(self, share: float) -> str:
         steps = len(self.glyphs.parts)
@@ -110,6 +130,25 @@ class _Drawing:
         if node.rows is None:
             return short(node.estimated_rows)
         return f"{short(node.estimated_rows)} {self.glyphs.arrow} {short(node.rows)}"
+
+
+def _depth(node: PlanNode) -> int:
+    return max((1 + _depth(child) for child in node.children), default=0)
+
+
+def _aside(plan: Plan) -> Iterator[tuple[str, float]]:
+    """What a part of the execution was spent on that no step shows."""
+    triggers = plan.facts.get("Triggers")
+    entries = triggers if isinstance(triggers, Sequence) and not isinstance(triggers, str) else ()
+    yield "triggers", sum(number(entry.get("Time")) for entry in entries if isinstance(entry, Mapping)) / 1000
+    jit = plan.facts.get("JIT")
+    timing = jit.get("Timing") if isinstance(jit, Mapping) else None
+    yield "JIT", number(timing.get("Total")) / 1000 if isinstance(timing, Mapping) else 0.0
+
+
+def _printable(text: str) -> str:
+    """Without control characters: names of a plan from somewhere else may hold those of a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _cut(text: str, width: int, glyphs: Glyphs) -> str:

@@ -167,7 +167,7 @@ class Sampler:
         if not self._worker.has_room:
             self._count("budget", 0.0)
             return
-        parameters = slow.parameters[0] if slow.entry.many and slow.parameters else slow.parameters
+        parameters = _of_one_execution(slow)
         known: Estimate | None = None
         if slow.entry.error is None:
             known = self._estimated(slow, what, parameters)
@@ -232,9 +232,7 @@ class Sampler:
         started = self.now()
         outcome: Outcome = "error"
         try:
-            many = slow.entry.many and slow.parameters
-            parameters = slow.parameters[0] if many else slow.parameters
-            plan, findings = sqlite.explained(slow.context, slow.entry.sql, parameters, sample.what)
+            plan, findings = sqlite.explained(slow.context, slow.entry.sql, _of_one_execution(slow), sample.what)
             self._open(sample, slow.window)
             self._deliver(sample, plan, findings)
             outcome = "captured"
@@ -306,7 +304,7 @@ class Sampler:
                 captured=datetime.now(UTC),
             )
             findings = [_annotated(finding, wanted, examined) for finding in analysis.findings]
-            if connection is not None and analysis.suggestions:
+            if connection is not None and catalog is not None and "hypopg" in catalog.extensions:
                 findings = self._verified(findings, analysis.suggestions, wanted, connection)
             self._deliver(sample, analysis.plan, findings)
         except Exception as fault:
@@ -413,6 +411,15 @@ class Sampler:
         if name not in self._noted:
             self._noted.add(name)
             _log.info(message, name)
+
+
+def _of_one_execution(slow: Slow) -> Any:
+    """The parameters of a statement, the first ones of a list for executemany.
+
+    A batch of insertmanyvalues counts as many too, but is one statement with a tuple or a mapping.
+    """
+    several = slow.entry.many and isinstance(slow.parameters, list) and slow.parameters
+    return slow.parameters[0] if several else slow.parameters
 
 
 def _annotated(finding: Finding, wanted: Wanted, examined: Examined) -> Finding:

@@ -12,22 +12,30 @@ EXPLAINABLE: Final = frozenset(("select", "with", "values", "table", "insert", "
 """First words of statements that EXPLAIN takes and that are tried."""
 READING: Final = frozenset(("select", "with", "values", "table"))
 """First words of statements that may be reads."""
+_LETTER: Final = r"A-Za-z_\x80-\U0010ffff"
+"""What a name begins with: to the server every byte above ASCII is a letter, even of a no-break space."""
+_LATER: Final = rf"{_LETTER}0-9$"
+_SPACE: Final = r"\ \t\n\r\f\v"
+_ESCAPED: Final = r"'(?:[^'\\]|''|\\.)*(?:'|\Z)"
 _TOKEN: Final = re.compile(
-    r"""
-    (?P<space>\s+ | --[^\n]*)
+    rf"""
+    (?P<space>[{_SPACE}]+ | --[^\n\r]*)
   | (?P<comment>/\*)
-  | (?P<string>[eE]'(?:[^'\\]|''|\\.)*(?:'|\Z) | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
-  | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
-  | (?P<bind>\$\d+ | %s | %\(\w+\)s)
+  | (?P<string>[eE]{_ESCAPED}(?:[\ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[{_SPACE}]|--[^\n\r]*[\n\r])*{_ESCAPED})*
+             | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
+  | (?P<dollar>\$(?P<tag>(?:[{_LETTER}][{_LETTER}0-9]*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+  | (?P<bind>\$[0-9]+ | %s(?![{_LATER}]) | %\(\w+\)s(?![{_LATER}]))
   | (?P<escaped>[uU]&"(?:[^"]|"")*(?:"|\Z))
   | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
-  | (?P<word>[^\W\d][\w$]*)
-  | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]\d+)?)
-  | (?P<operator>(?:(?!--|/\*|%s|%\(\w+\)s)[-+*/<>=~!@\#%^&|`?])+)
+  | (?P<word>[{_LETTER}][{_LATER}]*)
+  | (?P<number>\.?[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?)
+  | (?P<operator>(?:(?!--|/\*|%s(?![{_LATER}])|%\(\w+\)s(?![{_LATER}]))[-+*/<>=~!@\#%^&|`?])+)
   | (?P<mark>::|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+_MAX_NAME_BYTES: Final = 63
+"""The server cuts longer names."""
 _DEPTH: Final = re.compile(r"/\*|\*/")
 
 
@@ -60,7 +68,8 @@ class Scanned:
         first: its first word.
         single: one statement, no text behind a semicolon.
         into: the word INTO occurs: SELECT INTO makes a table.
-        readable: every name could be read (no `U&"..."`).
+        readable: every name is what the server takes it for: none in escapes (`U&"..."`), too long, or folded by the
+            rules of the server's locale.
         called: names before a parenthesis.
         dotted: names behind a dot: `row.f` calls `f(row)`.
         words: every name.
@@ -91,7 +100,12 @@ class Scanned:
 
 @lru_cache(maxsize=256)
 def scan(text: str) -> Scanned:
-    """Read the tokens of a statement, a view's definition or a deparsed expression."""
+    """Read the tokens of a statement or of a view's definition; remembers them."""
+    return scan_once(text)
+
+
+def scan_once(text: str) -> Scanned:
+    """Read the tokens of a deparsed expression, which may hold a statement's values: nothing is remembered."""
     tokens = list(_tokens(text))
     called, casts = set[Name](), set[str]()
     dotted, words = set[str](), set[str]()
@@ -137,13 +151,28 @@ def _tokens(text: str) -> Iterator[_Token]:
         if kind == "comment":
             at = _after_comment(text, at)
         elif match["word"]:
-            yield _Token("word", match["word"].lower())
+            yield from _words(match["word"], text[match.start() - 1 : match.start()])
         elif match["quoted"]:
-            yield _Token("word", match["quoted"].strip('"').replace('""', '"'))
+            name = match["quoted"].removesuffix('"')[1:].replace('""', '"')
+            yield from _name(name, plain="%%" not in name)  # which some drivers write for one percent sign
         elif match["string"] or match["dollar"]:
             yield _Token("string", "'")
         elif kind != "space":
             yield _Token(kind, match[0])
+
+
+def _words(word: str, before: str) -> Iterator[_Token]:
+    """The name; where its first letter may belong to a placeholder (`%sINTO`), the rest of it as well."""
+    if before in ("%", ")") and word[0] in "sbt" and word[1:2].isidentifier():
+        yield from _words(word[1:], "")
+    folded = word.lower()
+    yield from _name(folded, plain=word.isascii() or folded == word)
+
+
+def _name(name: str, plain: bool) -> Iterator[_Token]:
+    if not plain or len(name.encode(errors="replace")) > _MAX_NAME_BYTES:
+        yield _Token("escaped", name)
+    yield _Token("word", name)
 
 
 def _after_comment(text: str, at: int) -> int:

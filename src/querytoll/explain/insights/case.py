@@ -44,6 +44,8 @@ class Case:
         self.catalog = catalog
         self.observed = observed
         self.nodes = tuple(walk(plan.tree))
+        self._conditions: dict[int, tuple[Predicate, ...]] = {}
+        self._filters: dict[int, tuple[Predicate, ...]] = {}
         self._tables: dict[tuple[str | None, str | None], Table | None] = {}
         self.parents: dict[int, PlanNode] = {child.id: node for node in self.nodes for child in node.children}
 
@@ -175,6 +177,11 @@ class Case:
 
     def conditions(self, node: PlanNode) -> tuple[Predicate, ...]:
         """Every condition that the step puts on its table, its own and that of the index below it."""
+        if node.id not in self._conditions:
+            self._conditions[node.id] = self._read_conditions(node)
+        return self._conditions[node.id]
+
+    def _read_conditions(self, node: PlanNode) -> tuple[Predicate, ...]:
         found = [item for key in CONDITIONS for item in predicates(node.facts.get(key), node.alias or node.relation)]
         if node.kind == "Bitmap Heap Scan" and "Recheck Cond" not in node.facts:
             for child in walk(node):
@@ -183,7 +190,9 @@ class Case:
 
     def filters(self, node: PlanNode) -> tuple[Predicate, ...]:
         """The terms of the step's filter."""
-        return predicates(node.facts.get("Filter"), node.alias or node.relation)
+        if node.id not in self._filters:
+            self._filters[node.id] = predicates(node.facts.get("Filter"), node.alias or node.relation)
+        return self._filters[node.id]
 
     def aliases(self, node: PlanNode) -> set[str]:
         """Aliases of everything that is read in and below the step."""
@@ -284,11 +293,6 @@ class Case:
         column = _named_column(node.index, node.relation or "")
         return (SortKey(column, Ref(None, column), backward, ""),) if column else ()
 
-    def index_for(self, need: Need | None) -> str | None:
-        """The statements of the index that serves the need, without literals."""
-        found = suggest(need, self.catalog) if need else None
-        return found.public if found else None
-
     def finding(
         self,
         rule: Rule,
@@ -306,8 +310,11 @@ class Case:
         facts: dict[str, object] = {"node": label(node), "node_id": node.id, **evidence}
         if share is not None:
             facts["share"] = round(share, 4)
-        if index := self.index_for(need):
-            facts["index"] = index
+        if index := suggest(need, self.catalog) if need else None:
+            facts["index"] = index.public
+            if index.extension:
+                facts["extension"] = index.extension
+                advice = f"{advice} {index.first}"
         return Finding(
             rule=rule.slug,
             title=title,
@@ -327,7 +334,8 @@ def shown(condition: object) -> str:
 
 def count(value: float) -> str:
     """`12 345`, or `0.3` for a mean below ten."""
-    return f"{value:,.0f}".replace(",", " ") if value >= 10 or value == int(value) else f"{value:.1f}"
+    short = round(value, 1)
+    return f"{value:,.0f}".replace(",", " ") if short >= 10 or short == int(short) else f"{short:.1f}"
 
 
 def percent(share: float) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from querytoll.advise.index import public
 from querytoll.explain.insights.case import Case, count
+from querytoll.explain.insights.joins import JoinFilterQuadratic
+from querytoll.explain.insights.scans import FunctionOnColumn, TypeCastOnColumn
 from querytoll.explain.plan import label, number, walk
-from querytoll.explain.predicates import words
+from querytoll.explain.predicates import sort_keys, without_qualifiers, words
 from querytoll.model import Finding, PlanNode
 
 _FUNCTIONS = ("Function Scan", "Table Function Scan")
@@ -38,12 +41,16 @@ class RowMisestimate:
     rows: int = 1_000
     per_loop: int = 100
     empty: int = 10_000
+    function: FunctionOnColumn = field(default_factory=FunctionOnColumn)
+    cast: TypeCastOnColumn = field(default_factory=TypeCastOnColumn)
+    quadratic: JoinFilterQuadratic = field(default_factory=JoinFilterQuadratic)
 
     def __call__(self, case: Case) -> Iterator[Finding]:
+        told = self._told(case)
         wrong = {node.id for node in case.nodes if self._off(node) and not _stopped_early(case, node)}
         for node in case.nodes:
             deeper = any(item.id in wrong for item in walk(node) if item is not node)
-            if node.id not in wrong or deeper or node.kind in _PASSING or _recursive(case, node):
+            if node.id not in wrong or deeper or node.kind in _PASSING or node.id in told or _recursive(case, node):
                 continue
             expected, seen = _pair(node)
             factor = max(expected, seen) / max(min(expected, seen), 1.0)
@@ -59,6 +66,13 @@ class RowMisestimate:
                 factor=round(factor, 1),
                 loops=node.loops,
             )
+
+    def _told(self, case: Case) -> set[int]:
+        """Steps whose estimate is a default, because of the very fault that another rule tells of."""
+        scans = {
+            node.id for rule in (self.function, self.cast) for waste, *_ in rule.hits(case) for node in waste.scans
+        }
+        return scans | {join.id for join in self.quadratic.hits(case)}
 
     def _off(self, node: PlanNode) -> bool:
         if not node.loops or node.kind in ("BitmapAnd", "BitmapOr", "ModifyTable", "Limit"):
@@ -111,6 +125,13 @@ def _recursive(case: Case, node: PlanNode) -> bool:
 
 
 def _advice(node: PlanNode) -> str:
+    if node.kind == "Aggregate" and (keys := _computed_keys(node)):
+        tables = {item.relation for item in walk(node) if item.relation}
+        table = tables.pop() if len(tables) == 1 else "the table"
+        return (
+            f"Nothing is known of what it groups by: CREATE STATISTICS a_name ON {public(keys[0])} FROM {table} "
+            "(PostgreSQL 14 and later), then ANALYZE; or group by a stored or generated column."
+        )
     if node.kind == "Aggregate":
         return (
             "ANALYZE the tables; for several correlated group columns CREATE STATISTICS (ndistinct), for a column with "
@@ -122,6 +143,13 @@ def _advice(node: PlanNode) -> str:
             f"(dependencies, ndistinct, mcv) ON them FROM {node.relation}; or raise the columns' statistics target."
         )
     return "ANALYZE the joined tables; CREATE STATISTICS on columns that depend on each other; raise their targets."
+
+
+def _computed_keys(node: PlanNode) -> list[str]:
+    """Expressions that it groups by, in parentheses as CREATE STATISTICS needs them."""
+    keys = node.facts.get("Group Key")
+    texts = [without_qualifiers(key.text) for key in sort_keys(keys) if key.column is None]
+    return [text if text.startswith("(") else f"({text})" for text in texts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,12 +158,14 @@ class NestedLoopMany:
         loops: executions of the inner side (ours).
         share: the inner side's part of the statement, everything below it included (ours).
         hit_ratio: of a Memoize that makes the loop cheap (ours).
+        fraction: executions per row of the table looked up in, below which a hash join would read more (ours).
     """
 
     slug: ClassVar[str] = "nested-loop-many"
     loops: int = 10_000
     share: float = 0.3
     hit_ratio: float = 0.9
+    fraction: float = 0.1
     quadratic: JoinFilterQuadratic = field(default_factory=JoinFilterQuadratic)
     cartesian: CartesianJoin = field(default_factory=CartesianJoin)
     scan: NestedLoopInnerScan = field(default_factory=NestedLoopInnerScan)
@@ -191,8 +193,17 @@ class NestedLoopMany:
                 continue
             inner = _sides(join)[1]
             cheap = any(hit_ratio(case, item) >= self.hit_ratio for item in (inner,) if item.kind == "Memoize")
-            if (inner.loops or 0) >= self.loops and case.inclusive(inner) >= self.share and not cheap:
+            over = (inner.loops or 0) >= self.loops and case.inclusive(inner) >= self.share
+            if over and not cheap and not self._right(case, join, inner):
                 yield join, inner
+
+    def _right(self, case: Case, join: PlanNode, inner: PlanNode) -> bool:
+        """The planner knew how often, and each time an index finds a few of very many rows."""
+        outer = _sides(join)[0]
+        known = (outer.rows or 0.0) <= 3 * max(outer.estimated_rows, 1.0)
+        table = case.table(inner) if "Index Cond" in inner.facts else None
+        many = table is not None and table.rows is not None and (inner.loops or 0.0) <= self.fraction * table.rows
+        return known and many and case.removed(inner) <= (inner.rows or 0.0) + (inner.loops or 0.0)
 
 
 def _loop_advice(join: PlanNode) -> str:

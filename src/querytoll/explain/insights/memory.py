@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from querytoll.explain.insights.case import Case, count
+from querytoll.explain.insights.steps import CteFence
 from querytoll.explain.plan import number
 from querytoll.model import Finding, PlanNode
 
@@ -127,10 +128,12 @@ class TempIo:
 
     slug: ClassVar[str] = "temp-io"
     blocks: int = 500
+    fence: CteFence = field(default_factory=CteFence)
 
     def __call__(self, case: Case) -> Iterator[Finding]:
+        fenced = {node.id for node in self.fence.hits(case)}
         for node in case.nodes:
-            if node.loops == 0 or node.kind in _TOLD or "Temp Written Blocks" not in node.facts:
+            if node.loops == 0 or node.kind in _TOLD or node.id in fenced or "Temp Written Blocks" not in node.facts:
                 continue
             if node.kind == "Aggregate" and node.strategy in ("Hashed", "Mixed"):
                 continue

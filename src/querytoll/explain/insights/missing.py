@@ -68,7 +68,8 @@ class MissingIndex:
     def _finding(self, case: Case, need: Need, share: float, suggestion: Suggestion) -> Finding:
         node = case.append_above(case.nodes[need.node]) if need.partitions else case.nodes[need.node]
         columns = ", ".join(suggestion.columns)
-        advice = [suggestion.summary + ".", *(f"{line}." for line in (*suggestion.why, *suggestion.notes))]
+        advice = [suggestion.summary + ".", *([suggestion.first] if suggestion.first else ())]
+        advice += [f"{line}." for line in (*suggestion.why, *suggestion.notes)]
         if suggestion.bytes:
             advice.append(f"About {_size(suggestion.bytes)} on disk.")
         advice.append(f"Costs {suggestion.write_cost}. {UNVERIFIED}")
@@ -87,6 +88,7 @@ class MissingIndex:
             bytes=suggestion.bytes,
             write_cost=suggestion.write_cost,
             verified="no",
+            extension=suggestion.extension,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 from querytoll.advise.index import Need, immutable, suggest
+from querytoll.explain.catalog import Column
 from querytoll.explain.insights.case import JOINS, PASSING, Case, count, shown
 from querytoll.explain.insights.joins import NestedLoopInnerScan
 from querytoll.explain.insights.steps import CorrelatedSubplan
@@ -127,15 +128,16 @@ class InefficientIndex:
     def __call__(self, case: Case) -> Iterator[Finding]:
         for waste in self.wastes(case):
             first = waste.scans[0]
+            need = self.need(case, waste)
             names = sorted({item.index for item in walk(first) if item.index})
             yield case.finding(
                 self,
                 waste.node,
                 f"{', '.join(names) or 'an index'} leads to {count(waste.read)} rows of {_target(case, first)}, "
                 f"of which {count(waste.kept)} are kept",
-                _index_advice(case, first),
+                _index_advice(case, first, need),
                 share=waste.share,
-                need=self.need(case, waste),
+                need=need,
                 rows_read=waste.read,
                 rows_kept=waste.kept,
                 filter=shown(first.facts.get("Filter")),
@@ -177,9 +179,7 @@ class FunctionOnColumn:
     index: InefficientIndex = field(default_factory=InefficientIndex)
 
     def __call__(self, case: Case) -> Iterator[Finding]:
-        for waste, predicate in _wasteful_filters(case, self.scan, self.index):
-            if not _computed(predicate) or predicate.wildcard:
-                continue
+        for waste, predicate in self.hits(case):
             node = waste.scans[0]
             table = case.table(node)
             column = table.column(predicate.column or "") if table else None
@@ -196,6 +196,12 @@ class FunctionOnColumn:
                 function=what,
                 expression_index_possible=indexable,
             )
+
+    def hits(self, case: Case) -> Iterator[tuple[Waste, Predicate]]:
+        """Wasteful scans, each with the term that computes."""
+        for waste, predicate in _wasteful_filters(case, self.scan, self.index):
+            if _computed(predicate) and not predicate.wildcard:
+                yield waste, predicate
 
 
 def _alone(need: Need | None, predicate: Predicate) -> Need | None:
@@ -229,12 +235,8 @@ class TypeCastOnColumn:
     index: InefficientIndex = field(default_factory=InefficientIndex)
 
     def __call__(self, case: Case) -> Iterator[Finding]:
-        for waste, predicate in _wasteful_filters(case, self.scan, self.index):
+        for waste, predicate, column in self.hits(case):
             node = waste.scans[0]
-            table = case.table(node)
-            column = table.column(predicate.column or "") if table else None
-            if not cast_at_fault(predicate, column.type if column else None):
-                continue
             known = f" ({column.type})" if column and column.type else ""
             yield case.finding(
                 self,
@@ -246,6 +248,14 @@ class TypeCastOnColumn:
                 column=predicate.column,
                 cast=predicate.cast,
             )
+
+    def hits(self, case: Case) -> Iterator[tuple[Waste, Predicate, Column | None]]:
+        """Wasteful scans, each with the term that casts its column."""
+        for waste, predicate in _wasteful_filters(case, self.scan, self.index):
+            table = case.table(waste.scans[0])
+            column = table.column(predicate.column or "") if table else None
+            if cast_at_fault(predicate, column.type if column else None):
+                yield waste, predicate, column
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,7 +507,9 @@ def _scan_advice(case: Case, node: PlanNode, need: Need | None) -> str:
     return f"Check why no index on {', '.join(columns)} is used: its operator, its validity, outdated statistics."
 
 
-def _index_advice(case: Case, node: PlanNode) -> str:
+def _index_advice(case: Case, node: PlanNode, need: Need | None) -> str:
+    if index := suggest(need, case.catalog) if need else None:
+        return f"Create the index: {index.summary}."
     columns = sorted({term.column for term in case.filters(node) if term.column})
     added = ", ".join(columns) or "the filtered column"
     if case.wanted_order(node)[1] and "Index Cond" not in node.facts:

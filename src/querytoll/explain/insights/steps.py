@@ -136,6 +136,25 @@ class CteFence:
     fraction: float = 0.9
 
     def __call__(self, case: Case) -> Iterator[Finding]:
+        for node in self.hits(case):
+            removed, kept = case.removed(node), node.rows or 0.0
+            source = case.cte(node)
+            share = node.share + (case.inclusive(source) if source else 0.0)
+            yield case.finding(
+                self,
+                node,
+                f"The CTE {node.facts.get('CTE Name')} computes {count(removed + kept)} rows of which "
+                f"{count(kept)} are used",
+                "Write it AS NOT MATERIALIZED, so that the condition reaches its tables, or repeat the condition "
+                "inside it.",
+                share=min(1.0, share),
+                rows_computed=removed + kept,
+                rows_used=kept,
+                filter=shown(node.facts.get("Filter")),
+            )
+
+    def hits(self, case: Case) -> Iterator[PlanNode]:
+        """Of the scans of each CTE the most wasteful, if it is over the line."""
         worst: dict[object, PlanNode] = {}
         for node in case.of("CTE Scan"):
             name = node.facts.get("CTE Name")
@@ -144,20 +163,7 @@ class CteFence:
         for node in worst.values():
             removed, kept = case.removed(node), node.rows or 0.0
             if removed >= self.removed and removed >= self.fraction * (removed + kept):
-                source = case.cte(node)
-                share = node.share + (case.inclusive(source) if source else 0.0)
-                yield case.finding(
-                    self,
-                    node,
-                    f"The CTE {node.facts.get('CTE Name')} computes {count(removed + kept)} rows of which "
-                    f"{count(kept)} are used",
-                    "Write it AS NOT MATERIALIZED, so that the condition reaches its tables, or repeat the condition "
-                    "inside it.",
-                    share=min(1.0, share),
-                    rows_computed=removed + kept,
-                    rows_used=kept,
-                    filter=shown(node.facts.get("Filter")),
-                )
+                yield node
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +175,8 @@ class CorrelatedSubplan:
         share: part of the statement, everything in it included (ours).
         few_loops: executions that count with `large_share` (ours).
         large_share: see `few_loops` (ours).
+        rows: read per execution, up to which an index makes it cheap (ours).
+        cheap_loops: executions from which even a cheap one counts (ours).
     """
 
     slug: ClassVar[str] = "correlated-subplan"
@@ -176,6 +184,8 @@ class CorrelatedSubplan:
     share: float = 0.2
     few_loops: int = 10
     large_share: float = 0.5
+    rows: int = 100
+    cheap_loops: int = 1_000
 
     def __call__(self, case: Case) -> Iterator[Finding]:
         for node in self.hits(case):
@@ -200,8 +210,15 @@ class CorrelatedSubplan:
                 continue
             loops, share = node.loops or 0.0, case.inclusive(node)
             many = loops >= self.loops and share >= self.share
-            if many or (loops >= self.few_loops and share >= self.large_share):
+            over = many or (loops >= self.few_loops and share >= self.large_share)
+            if over and (loops >= self.cheap_loops or not self._cheap(case, node)):
                 yield node
+
+    def _cheap(self, case: Case, node: PlanNode) -> bool:
+        """Each execution reads a few rows by an index, as for one page of a list."""
+        scans = [item for item in walk(node) if item.relation and item.loops]
+        read = sum((item.rows or 0.0) + case.removed(item) for item in scans)
+        return all(item.kind != "Seq Scan" for item in scans) and read <= self.rows * (node.loops or 0.0)
 
     def scan(self, node: PlanNode) -> PlanNode | None:
         """The sequential scan in it that costs most."""
@@ -215,10 +232,12 @@ class PartitionPruning:
 
     Args:
         partitions: of one table scanned, at least (ours).
+        found: part of them in which an index finds rows, from which on all of them are wanted (ours).
     """
 
     slug: ClassVar[str] = "partition-pruning"
     partitions: int = 8
+    found: float = 0.5
 
     def __call__(self, case: Case) -> Iterator[Finding]:
         for node in case.of("Append", "Merge Append"):
@@ -227,6 +246,8 @@ class PartitionPruning:
                 if table is None or not table.partition_key or len(scans) < self.partitions:
                     continue
                 if number(node.facts.get("Subplans Removed")) > 0 or not _misses_key(case, scans, table):
+                    continue
+                if sum(_found_by_index(case, scan) for scan in scans) >= self.found * len(scans):
                     continue
                 keys = ", ".join(table.partition_key)
                 yield case.finding(
@@ -248,6 +269,13 @@ class PartitionPruning:
             if scan and scan.loops != 0 and table and table.parent and child.role == "Member":
                 families.setdefault(table.parent, []).append(scan)
         return families
+
+
+def _found_by_index(case: Case, scan: PlanNode) -> bool:
+    """It has rows, one is what the planner expects at least, and its index leads to little else."""
+    indexed = any("Index Cond" in item.facts for item in walk(scan))
+    rows = scan.estimated_rows - 1 if scan.rows is None else scan.rows
+    return indexed and rows > 0 and case.removed(scan) <= rows
 
 
 def _misses_key(case: Case, scans: list[PlanNode], table: Table) -> bool:
