@@ -59,6 +59,7 @@ TABLE = (
     Metric("querytoll_profiler_seconds", "counter", ("part",)),
     Metric("querytoll_internal_errors", "counter", ("part",)),
     Metric("querytoll_dropped", "counter", ("part",)),
+    Metric("querytoll_sample_ratio", "gauge"),
     Metric("querytoll_build_info", "gauge", ("version", "sqlalchemy")),
 )
 

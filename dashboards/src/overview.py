@@ -467,9 +467,18 @@ def _profiler() -> Section:
                     )
                 ],
                 "short",
-                width=24,
+                width=16,
                 height=5,
                 stacked=True,
+            ),
+            graph(
+                "Profiled share",
+                "Share of requests that is profiled, of the instance with the least; it falls while profiling takes "
+                "more than max_self_share.",
+                [Line(f"min({_ALL.select('querytoll_sample_ratio')})", "profiled")],
+                "percentunit",
+                width=8,
+                height=5,
             ),
         ],
         collapsed=True,

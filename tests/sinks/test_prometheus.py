@@ -254,6 +254,8 @@ def test_the_profiler_counts_itself(sink: PrometheusSink, scrape: Scrape) -> Non
     sink.internal_error("sinks")
     sink.dropped("explain", 3)
     sink(Report(trace(dropped=7)))
+    sink.sampled(0.5)
+    assert scrape.value("sample_ratio") == 0.5
     assert scrape.value("profiler_seconds_total", part="detect") == 0.25
     assert scrape.value("internal_errors_total", part="sinks") == 1
     assert scrape.value("dropped_total", part="explain") == 3

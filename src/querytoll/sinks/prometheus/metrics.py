@@ -79,6 +79,12 @@ class Metrics:
         self.profiler_seconds = counter("profiler_seconds", "Time that the profiler itself took.", ("part",))
         self.internal_errors = counter("internal_errors", "Faults of the profiler itself.", ("part",))
         self.dropped = counter("dropped", "What the profiler could not keep.", ("part",))
+        self.sample_ratio = Gauge(
+            "querytoll_sample_ratio",
+            "Share of requests that is profiled; less than configured while the profiler takes too much time itself.",
+            multiprocess_mode="livemin",
+            registry=None,
+        )
         self.build_info = Gauge(
             "querytoll_build_info",
             "Versions at work; always 1.",

@@ -94,6 +94,7 @@ class Series:
         self.internal_errors = self._by_part(metrics.internal_errors)
         self.dropped = self._by_part(metrics.dropped)
         self.pools = PoolSeries(metrics, cells, self._guard_pools, self._count_blocked, in_files=is_multiprocess())
+        metrics.sample_ratio.set(1)
         metrics.build_info.labels(_version("querytoll"), _version("sqlalchemy")).set(1)
 
     def widen(self, max_routes: int, max_fingerprints: int) -> None:

@@ -68,6 +68,10 @@ class PrometheusSink:
         if seconds > 0:
             self._series.spent[part].inc(seconds)
 
+    def sampled(self, rate: float) -> None:
+        """Note the share of requests that is profiled from now on."""
+        self._series.metrics.sample_ratio.set(rate)
+
 
 _SHARED: WeakKeyDictionary[CollectorRegistry, Series] = WeakKeyDictionary()
 _SHARING = Lock()
