@@ -92,7 +92,7 @@ class Link:
 
 
 def _info_of(connection: Any) -> dict[str, Any] | None:
-    """Return what the pool's record of a proxied connection carries; SQLAlchemy's own property costs four times more."""
+    """Return what the pool's record of a connection carries; SQLAlchemy's own property costs four times more."""
     record = getattr(connection, "_connection_record", None)
     return None if record is None else record.record_info
 
