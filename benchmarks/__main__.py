@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from benchmarks import contestants, judging, report, rounds, targets
+from benchmarks import contestants, counting, judging, report, rounds, targets
 from benchmarks.callgrind import unavailable
 from benchmarks.cells import COUNTS, WORKLOADS, Cell, cells
 from benchmarks.databases import DATABASES, INSTANT, POSTGRES, started
@@ -18,7 +18,7 @@ from benchmarks.report import Verdict
 from benchmarks.worker import Task
 from scripts.postgres import ServerError
 
-SECTIONS: Final = ("instructions", "times", "memory", "judge")
+SECTIONS: Final = ("instructions", "times", "memory", "judge", "count")
 _ALL: Final = "all"
 _QUICK: Final = (contestants.PROFILED, contestants.DISABLED)
 _MEMORY_CELL: Final = Cell("orm", 3)
@@ -152,6 +152,18 @@ def _judge(names: Sequence[str], effort: Effort, options: argparse.Namespace) ->
     return list(targets.of_judging(taken))
 
 
+def _count(names: Sequence[str], effort: Effort, options: argparse.Namespace) -> list[Verdict]:
+    _tell("counting")
+    taken = {size: counting.seconds(size, effort.repetitions) for size in counting.SIZES}
+    rows = [
+        (f"{size}", report.MICROSECONDS.show(each.sink), report.MICROSECONDS.show(each.judging))
+        for size, each in taken.items()
+    ]
+    heads = ("CPU time per request of statements", f"Prometheus, {report.MICROSECONDS.name}", "judging")
+    print("\n" + report.table([heads, *rows]))
+    return list(targets.of_counting({size: each.sink for size, each in taken.items()}))
+
+
 def _texts(effort: Effort) -> list[str]:
     return [str(cell) for cell in cells(effort.workloads, COUNTS)]
 
@@ -160,7 +172,7 @@ def _tell(what: str) -> None:
     print(f"... {what}", file=sys.stderr)
 
 
-_SECTIONS: Final = {"instructions": _instructions, "times": _times, "memory": _memory, "judge": _judge}
+_SECTIONS: Final = {"instructions": _instructions, "times": _times, "memory": _memory, "judge": _judge, "count": _count}
 
 if __name__ == "__main__":
     sys.exit(main())

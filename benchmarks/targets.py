@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.cells import Footprint
 from benchmarks.contestants import BARE, DISABLED, PROFILED
-from benchmarks.report import KILOBYTES, MILLISECONDS, PERCENT, THOUSANDS, Unit, Verdict
+from benchmarks.report import KILOBYTES, MICROSECONDS, MILLISECONDS, PERCENT, THOUSANDS, Unit, Verdict
 from benchmarks.rounds import Costs, slope
 
 STATEMENT_INSTRUCTIONS: Final = 15_000
@@ -16,6 +16,9 @@ DISABLED_INSTRUCTIONS: Final = 1_000
 SHARE_OF_REQUEST: Final = 0.02
 """Of the wall time of a request with ten statements on PostgreSQL."""
 JUDGE_SECONDS: Final = {100: 0.5e-3, 10_000: 50e-3}
+SINK_SECONDS: Final = 15e-6
+"""Of the Prometheus sink per request, statements excepted."""
+SINK_STATEMENT_SECONDS: Final = 0.5e-6
 GROWN_BYTES: Final = 1 << 20
 """Noise of the allocator, not an allowance: 20,000 requests that keep 53 bytes each exceed it."""
 GROWN_OBJECTS: Final = 1_000
@@ -56,3 +59,12 @@ def of_judging(seconds: dict[tuple[str, int], float]) -> Iterator[Verdict]:
     """Time of judging one trace."""
     for (kind, size), taken in seconds.items():
         yield Verdict(f"judging {size:,} {kind} statements", taken, JUDGE_SECONDS[size], MILLISECONDS, exact=False)
+
+
+def of_counting(seconds: dict[int, float]) -> Iterator[Verdict]:
+    """Processor time of the Prometheus sink, split into what a request takes and what each statement adds."""
+    few, many = min(seconds), max(seconds)
+    statement = (seconds[many] - seconds[few]) / (many - few)
+    request = seconds[few] - few * statement
+    yield Verdict("Prometheus sink, per request", request, SINK_SECONDS, MICROSECONDS, exact=False)
+    yield Verdict("Prometheus sink, per statement", statement, SINK_STATEMENT_SECONDS, MICROSECONDS, exact=False)

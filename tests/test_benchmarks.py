@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import contestants, judging, report, rounds, targets
+from benchmarks import contestants, counting, judging, report, rounds, targets
 from benchmarks.__main__ import main
 from benchmarks.application import build
 from benchmarks.cells import Cell, Footprint
@@ -81,6 +81,12 @@ def test_growth_that_the_bare_application_has_too_is_not_held_against_the_profil
 def test_traces_to_judge_are_as_large_as_asked(kind: str) -> None:
     assert len(judging.trace_of(judging.KINDS[kind], 100).statements) == 100
     assert judging.seconds(kind, 100, repetitions=1) > 0
+
+
+def test_counting_is_split_into_request_and_statement() -> None:
+    request, statement = targets.of_counting({10: 12e-6, 100: 30e-6})
+    assert (round(request.measured, 9), round(statement.measured, 9)) == (10e-6, 0.2e-6)
+    assert counting.seconds(10, repetitions=1).sink > 0
 
 
 def test_tables_have_columns_of_one_width() -> None:
