@@ -130,7 +130,8 @@ class Profiler:
     def profile(self, name: str) -> Profile:
         """Profile a block of sync or async code: `with profiler.profile("nightly-import") as window: ...`.
 
-        `sample_rate` does not hold for it; switched off or closed, the profiler gives it an empty trace.
+        `sample_rate` does not hold for it; switched off or closed, the profiler gives it an empty trace. Inside of a
+        request or another block of this profiler it has a report of its own, and the sinks are told of the outer one.
         """
         return Profile(self, name)
 
@@ -162,8 +163,14 @@ class Profiler:
         except RuntimeError:  # the loop is shutting down, and its threads with it
             self._deliver_large(job, window, request)
 
-    def deliver(self, window: Window, request: Request | None = None) -> Report:
-        """Turn a closed window into a report, and hand it to the sinks. Never raises for a fault of theirs or ours."""
+    def deliver(self, window: Window, request: Request | None = None, *, tell: bool = True) -> Report:
+        """Turn a closed window into a report, and hand it to the sinks. Never raises for a fault of theirs or ours.
+
+        Args:
+            window: closed.
+            request: what the middleware knows of it.
+            tell: False: another report will hold the same statements; the sinks wait for that one.
+        """
         started = window.now()
         try:
             trace = assemble(window, request, max_sql_length=self.settings.max_sql_length)
@@ -177,8 +184,9 @@ class Profiler:
             self.faults.caught("detect", fault)
             report = Report(trace)
         judged = window.now()
-        self._tell(report)
-        if self._sampler is not None:
+        if tell:
+            self._tell(report)
+        if self._sampler is not None and tell:
             try:
                 self._sampler.finished(window, trace)
             except Exception as fault:
@@ -307,6 +315,7 @@ class Profile:
         self._profiler = profiler
         self._window: Window | None = None
         self._active = False
+        self._outermost = True
         self._report: Report | None = None
 
     @property
@@ -336,12 +345,16 @@ class Profile:
         self._active = self._profiler.active
         if self._active:
             self._window.open()
+            self._outermost = not self._window.is_within_another()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._window is not None
         self._window.close()
-        self._report = self._profiler.deliver(self._window) if self._active else Report(_unread(self._window))
+        if self._active:
+            self._report = self._profiler.deliver(self._window, tell=self._outermost)
+        else:
+            self._report = Report(_unread(self._window))
 
     async def __aenter__(self) -> Profile:
         return self.__enter__()

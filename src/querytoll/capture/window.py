@@ -165,6 +165,13 @@ class Window:
             self._sampler.opened()
         return self
 
+    def is_within_another(self) -> bool:
+        """Tell whether an open window of the same profiler sees the same statements."""
+        scope = current.get()
+        return scope is not None and any(
+            window is not self and window.capture is self.capture and not window.closed for window in scope.windows
+        )
+
     def renew(self) -> None:
         """Take what follows for another unit of work: the next message of a websocket."""
         self.serial = next(_serials)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from querytoll.capture.scope import current
 from querytoll.errors import Part
 from querytoll.model import Report
 from querytoll.sinks.otel.metrics import Metrics
@@ -44,7 +43,7 @@ class OpenTelemetrySink:
         self._metrics = Metrics(meter_provider, max_places=max_routes, max_summaries=max_fingerprints)
 
     def __call__(self, report: Report) -> None:
-        if report.trace.kind == "test" or (report.trace.kind == "block" and _within_request()):
+        if report.trace.kind == "test":
             return
         self._metrics.count_findings(report)
         if report.plans:  # what came after the trace's own report, which has been told
@@ -68,9 +67,3 @@ class OpenTelemetrySink:
     def sampled(self, rate: float) -> None:
         """Take the share of requests that is profiled."""
         self._metrics.sample_rate = rate
-
-
-def _within_request() -> bool:
-    """A window around this one is open, whose report will have the same statements."""
-    scope = current.get()
-    return scope is not None and any(not window.closed and window.kind != "test" for window in scope.windows)
