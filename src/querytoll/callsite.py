@@ -19,8 +19,9 @@ from querytoll.model import Site
 
 Step = tuple[CodeType, int | None]
 """A frame that awaits a greenlet: its code, and of the application's frames the instruction."""
-Way = tuple[tuple[Step, ...], tuple[Site, ...]]
-"""Frames that await a greenlet, and the stack that was found behind them."""
+Way = tuple[tuple[Step, ...], tuple[Site, ...], int, CodeType]
+"""Frames that await a greenlet, and the stack that was found behind them; how many frames the greenlet had, and the
+code of its first: with code of the application's in between, there are others."""
 
 LIBRARY: Final = 0
 APPLICATION: Final = 1
@@ -47,6 +48,7 @@ _UNCONDITIONAL: Final = frozenset(("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWA
 _NO_FALL_THROUGH: Final = _UNCONDITIONAL | {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"}
 _MAX_SITES: Final = 20_000
 _MAX_WAYS: Final = 5_000
+_MAX_CHARACTERS: Final = 5_000_000
 
 
 class CallSites:
@@ -81,6 +83,7 @@ class CallSites:
         self._sites: dict[tuple[int, int], tuple[Site, CodeType]] = {}
         self._ways: dict[tuple[object, ...], Way] = {}
         self._last: dict[str, Way] = {}
+        self._characters = 0
 
     def stack(self, skip: int, sent: str | None = None) -> tuple[Site, ...]:
         """Return the application's frames, innermost first.
@@ -104,7 +107,8 @@ class CallSites:
                     break
                 frame = frame.f_back
             else:
-                return way[1]
+                if _is_way(way, 0):
+                    return way[1]
         return self._way(sent, parent, skip + 1)
 
     def _way(self, sent: str, parent: Greenlet, skip: int) -> tuple[Site, ...]:
@@ -112,20 +116,24 @@ class CallSites:
         spawning = parent.gr_frame
         steps, ended = self._outside(spawning and spawning.f_back)
         # The code objects are kept with their way: their ids must not be reused while they are a key.
-        key = (sent, *((id(code), at) for code, at in steps if at is not None))
+        key = (sent, *((id(code), at) for code, at in steps))
         way = self._ways.get(key)
-        if way is None:
+        if way is None or not _is_way(way, 1):
             inside, stack = self._walk(sys._getframe(skip))
             if inside or not ended or spawning is None or self._kind(spawning.f_code.co_filename) != LIBRARY:
                 return stack
-            way = (steps, stack)
-            if len(self._ways) >= _MAX_WAYS:
-                self._ways.clear()
-            self._ways[key] = way
-        if len(self._last) >= _MAX_WAYS:
-            self._last.clear()
+            way = (steps, stack, *_beginning())
+            self._keep(key, way, len(sent))
         self._last[sent] = way
         return way[1]
+
+    def _keep(self, key: tuple[object, ...], way: Way, characters: int) -> None:
+        self._characters += characters
+        if len(self._ways) >= _MAX_WAYS or self._characters > _MAX_CHARACTERS:
+            self._ways.clear()
+            self._last.clear()
+            self._characters = characters
+        self._ways[key] = way
 
     def _outside(self, frame: FrameType | None) -> tuple[tuple[Step, ...], bool]:
         """Return the frames from this one to the edge of the request or to the depth of a stack; whether it was met."""
@@ -212,6 +220,28 @@ class CallSites:
             self._sites.clear()
         self._sites[id(code), frame.f_lasti] = (site, code)
         return site
+
+
+def _beginning() -> tuple[int, CodeType]:
+    """Return how many frames the running greenlet has above the caller, and the code of its first."""
+    frame = sys._getframe(1)
+    depth = 0
+    while frame.f_back is not None:
+        frame = frame.f_back
+        depth += 1
+    return depth, frame.f_code
+
+
+def _is_way(way: Way, below: int) -> bool:
+    """Tell whether the running greenlet has as many frames as there are on the way, and began as it did.
+
+    The caller is so many frames below `stack`.
+    """
+    try:
+        first = sys._getframe(way[2] + below)
+    except ValueError:
+        return False
+    return first.f_code is way[3] and first.f_back is None
 
 
 def function_name(code: CodeType) -> str:

@@ -101,11 +101,11 @@ def nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     open_window, close_window = Window.open, Window.close
 
     def open_and_note(self: Window) -> Window:
-        opened[self.serial] = self.name
+        opened[id(self)] = self.name
         return open_window(self)
 
     def close_and_note(self: Window) -> None:
-        opened.pop(self.serial, None)
+        opened.pop(id(self), None)
         close_window(self)
 
     monkeypatch.setattr(Window, "open", open_and_note)

@@ -34,6 +34,10 @@ class Author(Base):
     books: Mapped[list[Book]] = relationship(back_populates="author", order_by="Book.id")
     tags: Mapped[list[Tag]] = relationship(secondary=tagging)
 
+    @property
+    def titles(self) -> list[str]:
+        return [book.title for book in self.books]
+
 
 class Book(Base):
     __tablename__ = "books"

@@ -29,7 +29,7 @@ from sqlalchemy.pool import (
     StaticPool,
 )
 
-from querytoll.capture import Capture, attach
+from querytoll.capture import Capture, attach, connections
 from querytoll.capture.ledger import _union
 from querytoll.model import Checkout, Outcome, Trace, Transaction
 from scripts.postgres import CACHE, Server, embedded
@@ -447,6 +447,31 @@ async def test_waiting_for_an_exhausted_pool_is_the_wait(database: Database, wat
     assert min(first.hold, second.hold) >= 0.1
     assert second.holders == ("watched",)
     assert seen.trace.database_seconds <= seen.trace.elapsed - 0.19
+
+
+@pytest.mark.drivers("aiosqlite")
+async def test_a_pool_that_is_always_exhausted_keeps_no_history(database: Database, watch: Watching) -> None:
+    """Who waits knows the names of those who held the connections, not their stays, which knew others before them."""
+    engine = database.engine(pool_size=1, max_overflow=0)
+    await run(engine, lambda c: c.execute(ONE))
+    waited: list[str] = []
+
+    async def request(n: int) -> None:
+        with watch() as seen:
+            seen.window.name = f"request {n}"
+            async with engine.connect() as connection:
+                await connection.execute(ONE)
+                await asyncio.sleep(connections.LONG_WAIT_SECONDS * 1.2)
+        waited.extend(seen.trace.connections[0].holders)
+
+    async def client(n: int) -> None:
+        for number in range(5):
+            await asyncio.create_task(request(n + 3 * number))
+
+    await asyncio.gather(*map(client, range(3)))
+    gc.collect()
+    assert len(set(waited)) > 10
+    assert len(sync_of(engine).pool._querytoll_held) == 0
 
 
 @pytest.mark.drivers(*SYNC)

@@ -21,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 from querytoll.capture import Capture, Window, everywhere, ignore, window
 from querytoll.capture.assemble import assemble
 from querytoll.capture.scope import Scope, current
+from querytoll.errors import ConfigurationError
 from querytoll.model import Ignore, Trace
 from tests.capture.watching import Watch
 
@@ -502,6 +503,27 @@ async def test_a_nested_window_in_an_outliving_task_is_not_detached(
     assert not inner.only.detached
 
 
+async def test_a_task_that_outlives_a_block_of_its_request_belongs_to_the_request(
+    engine: AsyncEngine, outlived: Outlived
+) -> None:
+    """The request is open and has the statement; nobody else reports it."""
+    ended = asyncio.Event()
+
+    async def outlive() -> None:
+        await ended.wait()
+        await ask(engine, "a")
+
+    with Watch(outlived.capture, kind="request") as request:
+        with Watch(outlived.capture, kind="block") as block:
+            task = asyncio.create_task(outlive())
+            await asyncio.sleep(0)
+        ended.set()
+        await task
+    await asyncio.sleep(0)
+    assert (asked(request), asked(block), outlived.traces) == (["a"], [], [])
+    assert (request.only.detached, request.only.phase) == (False, "endpoint")
+
+
 # ignore()
 
 RULE = Ignore("n-plus-one", "three rows at most")
@@ -550,6 +572,42 @@ async def test_ignore_decorates_functions_of_both_kinds(
         await ask(engine, "c")
     assert (fetch.__name__, fail.__name__) == ("fetch", "fail")
     assert [bool(statement.ignored) for statement in seen.statements] == [True, True, True, False]
+
+
+async def test_ignore_of_several_tasks_at_once_ends_for_each_with_its_block(
+    engine: AsyncEngine, watch: Watching
+) -> None:
+    """One object, as a module may hold it, entered by tasks that leave it in the order in which they came."""
+    quiet = ignore(RULE.rule, reason=RULE.reason)
+
+    async def work(seconds: float, name: str) -> None:
+        with quiet:
+            await ask(engine, f"{name}_ignored")
+            await asyncio.sleep(seconds)
+        await ask(engine, name)
+
+    with watch() as seen:
+        await asyncio.gather(work(0.02, "a"), work(0.04, "b"), work(0.06, "c"))
+        with quiet, quiet:
+            pass
+        await ask(engine, "d")
+    ignored = {statement.sql.rpartition(" ")[2]: bool(statement.ignored) for statement in seen.statements}
+    assert ignored == {name: name.endswith("_ignored") for name in ignored}
+    assert len(ignored) == 7
+
+
+def test_ignore_refuses_generator_functions() -> None:
+    """It would not reach their statements, and hide from the framework that a dependency yields."""
+
+    async def session() -> AsyncIterator[int]:
+        yield 1
+
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    for function in (session, numbers):
+        with pytest.raises(ConfigurationError, match="generator function"):
+            ignore(RULE.rule, reason=RULE.reason)(function)
 
 
 async def test_ignore_without_a_window_costs_and_keeps_nothing(engine: AsyncEngine) -> None:

@@ -77,7 +77,7 @@ class Hold:
         self.holder = holder
         self.error: str | None = None
         self.relation: str | None = None
-        self.others: tuple[Hold, ...] = ()
+        self.others: tuple[Holder, ...] = ()
 
 
 class Link:
@@ -333,13 +333,15 @@ def _note_failure(pool: Any, scope: Scope, hold: Hold, error: BaseException) -> 
     _tell(pool, scope, hold)
 
 
-def _holders(pool: Any, hold: Hold) -> tuple[Hold, ...]:
-    """Return who held the pool's connections during a wait that was long enough to tell."""
+def _holders(pool: Any, hold: Hold) -> tuple[Holder, ...]:
+    """Return who held the pool's connections during a wait that was long enough to tell.
+
+    Not their holds: each would keep those that it waited for itself, and so on for as long as the pool is short.
+    """
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
-    return tuple(
-        other for other in _held(pool) if other is not hold and (other.back is None or other.back >= hold.asked)
-    )
+    others = [other for other in _held(pool) if other is not hold and (other.back is None or other.back >= hold.asked)]
+    return tuple([other.holder for other in others if other.holder is not None])
 
 
 def _held(pool: Any) -> WeakSet[Hold]:

@@ -91,11 +91,14 @@ class Ledger:
         spans = list(self._spans.values())
         if self.overlapping:
             self._seconds = _busy_by_hold(rows, self._window)
-        if self.overlapping or len(spans) > 1:
+        if not self.overlapping and len(spans) == 1 and self._is_last(spans[0]):
+            self.busy += spans[0].ending
+        elif self.overlapping or spans:
             self.busy = _union([*intervals(map(Entry._make, rows), self._window), *endings(spans)])
-        elif spans and spans[0].ended is not None:
-            ending = spans[0].ended - self.reached
-            self.busy += ending if ending < spans[0].ending else spans[0].ending
+
+    def _is_last(self, span: Span) -> bool:
+        """Tell whether a transaction ended after all statements: those of no transaction may follow it."""
+        return span.ended is None or span.ended - span.ending >= self.reached
 
     def transactions(self) -> tuple[Transaction, ...]:
         """Return them in the order of their first statements."""
@@ -201,4 +204,4 @@ def _checkout(hold: Hold, busy: float, window: Window) -> Checkout:
 
 
 def _holders(hold: Hold) -> tuple[str, ...]:
-    return tuple(sorted({each.holder.name or "a request" for each in hold.others if each.holder is not None}))
+    return tuple(sorted({holder.name or "a request" for holder in hold.others}))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from querytoll.errors import ConfigurationError
 from querytoll.model import Ignore
 
 if TYPE_CHECKING:
@@ -54,20 +55,30 @@ class ignore:
         reason: why the code is right as it is; kept with the statements.
     """
 
-    __slots__ = ("_entry", "_tokens")
+    __slots__ = ("_entry",)
 
     def __init__(self, rule: str, *, reason: str) -> None:
         self._entry = Ignore(rule, reason)
-        self._tokens: list[Token[Scope | None]] = []
 
     def __enter__(self) -> None:
         scope = current.get() or NOWHERE
-        self._tokens.append(current.set(Scope(scope.windows, (*scope.ignores, self._entry))))
+        current.set(Scope(scope.windows, (*scope.ignores, self._entry)))
 
     def __exit__(self, *exc_info: object) -> None:
-        leave(self._tokens.pop())
+        # No token is kept: tasks that are in the same block at once end it in any order.
+        scope = current.get()
+        if scope is None or self._entry not in scope.ignores:
+            return
+        at = len(scope.ignores) - 1 - scope.ignores[::-1].index(self._entry)
+        ignores = scope.ignores[:at] + scope.ignores[at + 1 :]
+        current.set(Scope(scope.windows, ignores) if scope.windows or ignores else None)
 
     def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(
+                f"ignore: {function.__qualname__} is a generator function: others run between its statements; "
+                f"write `with ignore({self._entry.rule!r}, reason=...)` around the statements in it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

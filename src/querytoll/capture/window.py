@@ -30,6 +30,9 @@ _serials: Final = itertools.count(1)
 everywhere: Final[list[Window]] = []
 """Windows that see the statements of the whole process."""
 
+UNITS: Final[frozenset[Kind]] = frozenset(("request", "websocket", "task"))
+"""Windows that are a unit of work, which blocks in them belong to."""
+
 DETACHED_SECONDS: Final = 60.0
 """A task that outlives its request is reported at least this often."""
 
@@ -157,7 +160,7 @@ class Window:
         """See the statements of this task or thread, and of what it starts; windows around it see them too."""
         outer = current.get()
         windows = (self, *(window for window in outer.windows if not window.closed)) if outer is not None else (self,)
-        if self.kind == "block" and len(windows) > 1 and windows[1].kind in ("request", "websocket", "task"):
+        if self.kind == "block" and len(windows) > 1 and windows[1].kind in UNITS:
             self.serial = windows[1].serial
         self._token = current.set(Scope(windows, outer.ignores if outer is not None else ()))
         self._sampler = _samplers.here()
