@@ -9,9 +9,9 @@ from __future__ import annotations
 import operator
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
-from weakref import WeakSet
 
 from querytoll.capture import orm
 from querytoll.capture.failure import annotate, code_of
@@ -25,6 +25,9 @@ _TAP: Final = "_querytoll"
 
 LONG_WAIT_SECONDS: Final = 0.02
 """Waits above it are told with the holders of the pool's connections."""
+
+MAX_RETURNED: Final = 100
+"""Connections that were given back during a wait: of more, the latest are told."""
 
 first_checkout: Final[list[Callable[[Any], None]]] = []
 """Called with a connection of each pool that is seen for the first time."""
@@ -74,7 +77,7 @@ class Holder(Protocol):
 class Hold:
     """A connection's stay with whoever checked it out; moments as in `Span`."""
 
-    __slots__ = ("__weakref__", "asked", "back", "error", "got", "holder", "others", "relation", "stack", "tap")
+    __slots__ = ("asked", "back", "error", "got", "holder", "others", "relation", "stack", "tap")
 
     def __init__(self, asked: float, got: float, tap: Tap | None = None, holder: Holder | None = None) -> None:
         self.asked = asked
@@ -85,7 +88,38 @@ class Hold:
         self.holder = holder
         self.error: str | None = None
         self.relation: str | None = None
-        self.others: tuple[Hold, ...] = ()
+        # Not their holds: those of a pool that is always short would hold each other, back to the first.
+        self.others: tuple[Holder, ...] = ()
+
+
+class Held:
+    """Who has the connections of a pool, and who gave one back while somebody asked for one.
+
+    A request that is over is forgotten before the one that waited for it runs, where that takes the loop a few turns.
+    """
+
+    __slots__ = ("asking", "out", "returned")
+
+    def __init__(self) -> None:
+        self.asking: list[float] = []  # a number that threads may raise and lower at once
+        self.out: set[Hold] = set()
+        self.returned: deque[Hold] = deque(maxlen=MAX_RETURNED)
+
+    def put_back(self, hold: Hold) -> None:
+        """Note that a connection is back."""
+        self.out.discard(hold)
+        if self.asking:
+            self.returned.append(hold)
+
+    def got(self) -> None:
+        """Note that one asks no more."""
+        self.asking.pop()
+        if not self.asking:
+            self.returned.clear()
+
+    def since(self, moment: float) -> list[Hold]:
+        """Return who has had a connection since then; copies, for other threads check out meanwhile."""
+        return [*list(self.out), *(hold for hold in list(self.returned) if hold.back is None or hold.back >= moment)]
 
 
 class Link:
@@ -210,7 +244,7 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
             hold = Hold(now, now, tap, scope.windows[0])
             hold.stack = scope.windows[0].capture.sites.stack(3, "checkout")
             proxy.record_info[_LINK] = Link(hold)
-            pool._querytoll_held.add(hold)
+            pool._querytoll_held.out.add(hold)
         _tell(pool, scope, proxy.record_info[_LINK].hold)
     except Exception as fault:
         faults.caught("capture", fault)
@@ -221,7 +255,7 @@ def _watch_pool(pool: Any, dbapi_connection: Any) -> None:
     if "_querytoll_held" not in pool.__dict__:
         for hook in first_checkout:
             hook(dbapi_connection)
-        pool._querytoll_held = WeakSet()
+        pool._querytoll_held = Held()
         pool.connect = _timed_connect(pool)
 
 
@@ -235,6 +269,8 @@ def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> C
         if scope is None or not scope.windows or (tap is not None and tap.own):
             return original()
         asked = now()
+        held: Held = pool._querytoll_held
+        held.asking.append(asked)
         proxy = error = None
         try:
             proxy = original()
@@ -248,6 +284,7 @@ def _timed_connect(pool: Any, now: Callable[[], float] = time.perf_counter) -> C
                     _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
+            held.got()
             error = None  # its traceback holds this frame
         return proxy
 
@@ -275,12 +312,13 @@ def _note_failure(pool: Any, scope: Scope, hold: Hold, error: BaseException) -> 
     _tell(pool, scope, hold)
 
 
-def _holders(pool: Any, hold: Hold) -> tuple[Hold, ...]:
+def _holders(pool: Any, hold: Hold) -> tuple[Holder, ...]:
     """Return who held the pool's connections during a wait that was long enough to tell."""
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
-    held: WeakSet[Hold] = pool._querytoll_held
-    return tuple(other for other in held if other is not hold and (other.back is None or other.back >= hold.asked))
+    held: Held = pool._querytoll_held
+    others = (other for other in held.since(hold.asked) if other is not hold)
+    return tuple(dict.fromkeys(other.holder for other in others if other.holder is not None))
 
 
 def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
@@ -295,6 +333,8 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
         link: Link | None = record.record_info.pop(_LINK, None)
         if link is not None:
             link.hold.back = _Clock.now()
+            if link.hold.holder is not None:
+                record._ConnectionRecord__pool._querytoll_held.put_back(link.hold)
             if link.span is not None and link.span.ended is None:
                 link.span.ended = link.hold.back
                 if link.span.outcome == "open":

@@ -201,4 +201,4 @@ def _checkout(hold: Hold, busy: float, window: Window) -> Checkout:
 
 
 def _holders(hold: Hold) -> tuple[str, ...]:
-    return tuple(sorted({each.holder.name or "a request" for each in hold.others if each.holder is not None}))
+    return tuple(sorted({each.name or "a request" for each in hold.others}))
