@@ -315,8 +315,9 @@ async def aggregated(connection: Conn) -> Rows:
 async def streamed(session: Db) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
         statement = select(Event).order_by(Event.id).execution_options(yield_per=500)
-        async for event in await session.stream_scalars(statement):
-            yield json.dumps({"id": event.id}) + "\n"
+        async with session:
+            async for event in await session.stream_scalars(statement):
+                yield json.dumps({"id": event.id}) + "\n"
 
     return StreamingResponse(lines())
 
