@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Iterator
 
@@ -37,7 +36,6 @@ class Item(Base):
 
 
 engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-one_at_a_time = threading.Lock()  # of the threads that share the connection
 app = FastAPI()
 
 
@@ -63,7 +61,7 @@ def count_items() -> int:
 
 @app.get("/orders/{number}")
 def clean(number: int) -> int | None:
-    with one_at_a_time, Session(engine) as session:
+    with Session(engine) as session:
         return session.scalar(select(Order.id).where(Order.id == number))
 
 
