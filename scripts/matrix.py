@@ -73,8 +73,10 @@ def main(rows: list[Row], arguments: list[str]) -> str | None:
 
 def named(words: str) -> list[Row]:
     """The rows of a group, or those that are named themselves, with commas between them."""
-    rows = {row.name: row for row in ROWS["full"]}
-    return ROWS.get(words) or [rows[word] for word in words.split(",")]
+    rows = ROWS | {row.name: [row] for row in ROWS["full"]}
+    if unknown := set(words.split(",")) - set(rows):
+        sys.exit(f"MATRIX={','.join(unknown)} is none of: {', '.join(rows)}")
+    return [row for word in words.split(",") for row in rows[word]]
 
 
 def build() -> Path:
@@ -159,7 +161,5 @@ def pip(python: str, *arguments: str) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main(named(sys.argv[1]), sys.argv[2:]))
-    except KeyError:
-        sys.exit(f"MATRIX is one of: {', '.join([*ROWS, *(row.name for row in ROWS['full'])])}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _log = logging.getLogger("querytoll")
 
 _PREFIX: Final = "QUERYTOLL_"
-_OTHER_VARIABLES: Final = frozenset({"database_url", "port", "seeds", "write_failures"})
+_OTHER_VARIABLES: Final = frozenset({"database_url", "history_url", "port", "seeds", "write_failures"})
 """Variables with the prefix that are no settings: the command line's, the tests', a Kubernetes service's."""
 _OTHER_PREFIXES: Final = ("test_", "port_", "service_")
 
