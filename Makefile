@@ -30,8 +30,8 @@ bench: $(READY) ## what profiling costs, against the same application without it
 	@PYTHONPATH=examples/shop $(RUN) -m benchmarks.suite
 	@$(RUN) -m benchmarks.explain
 
-test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick takes two rows
-	@$(RUN) -m scripts.matrix $(MATRIX)
+test-matrix: $(READY) ## the tests on oldest and newest dependencies and Pythons; MATRIX=quick or a row's name
+	@$(RUN) -m scripts.matrix $(MATRIX) $(PYTEST_ARGS)
 
 test-servers: $(READY) ## the tests of plans on PostgreSQL 13, 14, 16 and 17, which are fetched; needs npm
 	@$(RUN) -m scripts.servers $(SERVERS)

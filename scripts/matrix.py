@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +31,14 @@ class Row(NamedTuple):
         return f"{self.versions}{' ' + self.override if self.override else ''} on Python {self.python}"
 
     @property
+    def name(self) -> str:
+        """What it is called on the command line."""
+        return re.sub(r"[^\w.]+", "-", f"{self.python}-{self.versions} {self.override}".strip())
+
+    @property
     def environment(self) -> Path:
         """Where its packages are."""
-        return HOME / re.sub(r"[^\w.]+", "-", f"{self.python}-{self.versions}{self.override}")
+        return HOME / self.name
 
 
 ROWS = {
@@ -47,14 +53,30 @@ ROWS = {
 }
 
 
-def main(rows: list[Row]) -> str | None:
+def main(rows: list[Row], arguments: list[str]) -> str | None:
     """Test every row; the sentence that says which failed, None where none did."""
     HOME.mkdir(parents=True, exist_ok=True)
     wheel = build()
-    outcomes = {row: test(row, wheel) for row in rows}
+    outcomes: dict[Row, str] = {}
+    for row in rows:
+        started = time.monotonic()
+        outcomes[row] = test(row, wheel, arguments)
+        print(f"== {row}: {outcomes[row]} in {time.monotonic() - started:.0f} s", flush=True)
+    print()
     for row, outcome in outcomes.items():
         print(f"{outcome:8} {row}")
-    return "The matrix failed" if "failed" in outcomes.values() or "passed" not in outcomes.values() else None
+    failed = [row for row, outcome in outcomes.items() if outcome == "failed"]
+    if failed:
+        return f"The matrix failed. Once more: make test-matrix MATRIX={','.join(row.name for row in failed)}"
+    return None if "passed" in outcomes.values() else "The matrix failed: every row was skipped"
+
+
+def named(words: str) -> list[Row]:
+    """The rows of a group, or those that are named themselves, with commas between them."""
+    rows = ROWS | {row.name: [row] for row in ROWS["full"]}
+    if unknown := set(words.split(",")) - set(rows):
+        sys.exit(f"MATRIX={','.join(unknown)} is none of: {', '.join(rows)}")
+    return [row for word in words.split(",") for row in rows[word]]
 
 
 def build() -> Path:
@@ -65,7 +87,7 @@ def build() -> Path:
     return next(HOME.glob("*.whl"))
 
 
-def test(row: Row, wheel: Path) -> str:
+def test(row: Row, wheel: Path, arguments: list[str]) -> str:
     """Install the row and run the tests in it: `passed`, `failed` or `skipped`."""
     print(f"\n== {row}", flush=True)
     interpreter = find(row.python)
@@ -74,7 +96,7 @@ def test(row: Row, wheel: Path) -> str:
         return "skipped"
     python = str(install(row, interpreter, wheel))
     pip(python, "install", "--no-deps", "--force-reinstall", str(wheel))
-    done = subprocess.run([python, "-m", "pytest", "-q"], cwd=ROOT, check=False)
+    done = subprocess.run([python, "-m", "pytest", "-q", *arguments], cwd=ROOT, check=False)
     return "failed" if done.returncode else "passed"
 
 
@@ -138,8 +160,6 @@ def pip(python: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(ROWS[sys.argv[1]]))
-    except KeyError:
-        sys.exit(f"MATRIX is one of: {', '.join(ROWS)}")
+        sys.exit(main(named(sys.argv[1]), sys.argv[2:]))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,5 +15,6 @@ from tests.shopping import furnish
 def seeded(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """The URL of a shop that is migrated and filled; what a test adds to its schema, it takes away again."""
     with new_database() as url:
-        asyncio.run(furnish(url))
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # `run` unsets pytest-asyncio's loop
+            runner.run(furnish(url))
         yield url

@@ -29,8 +29,9 @@ from sqlalchemy.pool import (
     StaticPool,
 )
 
-from querytoll.capture import Capture, attach, connections
+from querytoll.capture import Capture, attach, connections, stays
 from querytoll.capture.ledger import _union
+from querytoll.capture.stays import Hold
 from querytoll.model import Checkout, Outcome, Trace, Transaction
 from scripts.postgres import CACHE, Server, embedded
 from tests.capture.models import Author, Shelf
@@ -449,29 +450,48 @@ async def test_waiting_for_an_exhausted_pool_is_the_wait(database: Database, wat
     assert seen.trace.database_seconds <= seen.trace.elapsed - 0.19
 
 
-@pytest.mark.drivers("aiosqlite")
-async def test_a_pool_that_is_always_exhausted_keeps_no_history(database: Database, watch: Watching) -> None:
-    """Who waits knows the names of those who held the connections, not their stays, which knew others before them."""
+@pytest.mark.drivers(*ASYNC)
+async def test_whom_a_request_waited_for_is_told_though_they_are_over(database: Database, capture: Capture) -> None:
+    """A pool of one is taken in turn: each was told of all that had the connection while it waited."""
     engine = database.engine(pool_size=1, max_overflow=0)
     await run(engine, lambda c: c.execute(ONE))
-    waited: list[str] = []
 
-    async def request(n: int) -> None:
-        with watch() as seen:
-            seen.window.name = f"request {n}"
+    async def take(name: str) -> Trace:
+        with Watch(capture) as seen:
+            seen.window.name = name
             async with engine.connect() as connection:
-                await connection.execute(ONE)
-                await asyncio.sleep(connections.LONG_WAIT_SECONDS * 1.2)
-        waited.extend(seen.trace.connections[0].holders)
+                await connection.execute(SLEEP, {"seconds": 0.03})
+        return seen.trace
 
-    async def client(n: int) -> None:
-        for number in range(5):
-            await asyncio.create_task(request(n + 3 * number))
+    traces = await asyncio.gather(*map(take, "abcd"))
+    assert [trace.connections[0].holders for trace in traces] == [(), ("a",), ("a", "b"), ("a", "b", "c")]
 
-    await asyncio.gather(*map(client, range(3)))
+
+@pytest.mark.drivers(*ASYNC)
+async def test_a_pool_that_is_always_short_keeps_no_one_for_ever(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waited for the one before it; what is known of them is let go, and all of it when nobody asks."""
+    monkeypatch.setattr(connections, "LONG_WAIT_SECONDS", 0)
+    monkeypatch.setattr(stays, "MAX_RETURNED", 5)
+    engine = database.engine(pool_size=1, max_overflow=0)
+    kept: list[int] = []
+
+    async def take(times: int) -> None:
+        for _ in range(times):
+            with Watch(capture):
+                async with engine.connect() as connection:
+                    await connection.execute(ONE)
+        kept.append(count_of(Hold))
+
+    await asyncio.gather(take(30), take(40), take(50))
+    assert max(kept) <= 5 + 3
+    assert kept[-1] == 0
+
+
+def count_of(kind: type) -> int:
     gc.collect()
-    assert len(set(waited)) > 10
-    assert len(sync_of(engine).pool._querytoll_held) == 0
+    return sum(isinstance(one, kind) for one in gc.get_objects())
 
 
 @pytest.mark.drivers(*SYNC)

@@ -13,7 +13,7 @@ from querytoll.callsite import CallSites
 from querytoll.capture import Capture, Window
 from querytoll.capture.assemble import Request, assemble, so_far
 from querytoll.capture.binds import NONE
-from querytoll.capture.connections import Hold, Span, Tap
+from querytoll.capture.stays import Hold, Span, Tap
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Entry
 from querytoll.fingerprint import shape

@@ -87,6 +87,8 @@ class Database:
         for engine in self._engines:
             for record in pooled(engine):
                 assert "querytoll" not in record.record_info, "a pooled connection keeps state"
+            held = sync_of(engine).pool.__dict__.get("_querytoll_held")
+            assert held is None or not (held.out or held.asking or held.returned), "a pool keeps who used it"
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
             else:

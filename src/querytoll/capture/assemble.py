@@ -6,11 +6,11 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from querytoll.capture.connections import Hold, Span
 from querytoll.capture.ledger import Ledger, busy_so_far, ended_at, new
 from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
 from querytoll.capture.stalls import Interval, overlap
+from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Row, Window
 from querytoll.fingerprint import shape

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Final
-from weakref import WeakSet
 
 from querytoll.capture import orm, pools
 from querytoll.capture.failure import annotate, code_of
@@ -19,7 +18,8 @@ from querytoll.capture.pools import TAP as _TAP
 from querytoll.capture.pools import Holder, PoolState, Seat
 from querytoll.capture.pools import faults as faults
 from querytoll.capture.scope import Scope, current
-from querytoll.model import Outcome, Site
+from querytoll.capture.stays import Held, Hold, Link, Tap
+from querytoll.model import Outcome
 
 _LINK: Final = "querytoll"
 _NEW: Final = "querytoll.new"
@@ -35,60 +35,6 @@ class _Clock:
     """Keeps the clock where freezegun does not find it."""
 
     now = staticmethod(time.perf_counter)
-
-
-class Tap:
-    """What is known of an engine: kept on its dialect, which all connections of the engine share."""
-
-    __slots__ = ("is_async", "name", "own")
-
-    def __init__(self, name: str, *, is_async: bool, own: bool = False) -> None:
-        self.name = name
-        self.is_async = is_async
-        self.own = own
-
-
-class Span:
-    """A transaction while it runs; moments in seconds of the monotonic clock."""
-
-    __slots__ = ("autocommit", "began", "ended", "ending", "outcome", "stack", "tap")
-
-    def __init__(self, tap: Tap, began: float, stack: tuple[Site, ...], *, autocommit: bool) -> None:
-        self.tap = tap
-        self.began = began
-        self.ended: float | None = None
-        self.ending = 0.0
-        self.outcome: Outcome = "autocommit" if autocommit else "open"
-        self.autocommit = autocommit
-        self.stack = stack
-
-
-class Hold:
-    """A connection's stay with whoever checked it out; moments as in `Span`."""
-
-    __slots__ = ("__weakref__", "asked", "back", "error", "got", "holder", "others", "relation", "stack", "tap")
-
-    def __init__(self, asked: float, got: float, tap: Tap | None = None, holder: Holder | None = None) -> None:
-        self.asked = asked
-        self.got = got
-        self.back: float | None = None
-        self.tap = tap
-        self.stack: tuple[Site, ...] = ()
-        self.holder = holder
-        self.error: str | None = None
-        self.relation: str | None = None
-        self.others: tuple[Holder, ...] = ()
-
-
-class Link:
-    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection."""
-
-    __slots__ = ("hold", "span", "timed")
-
-    def __init__(self, hold: Hold) -> None:
-        self.hold = hold
-        self.timed = False
-        self.span: Span | None = None
 
 
 def _info_of(connection: Any) -> dict[str, Any] | None:
@@ -228,7 +174,7 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
             hold = Hold(now, now, tap, scope.windows[0])
             hold.stack = scope.windows[0].capture.sites.stack(3, "checkout")
             info[_LINK] = Link(hold)
-            pool._querytoll_held.add(hold)
+            pool._querytoll_held.out.add(hold)
         _tell(pool, scope, info[_LINK].hold)
     except Exception as fault:
         faults.caught("capture", fault)
@@ -253,7 +199,7 @@ def _state(pool: Any, record: Any) -> PoolState:
 def _watch_pool(pool: Any, tap: Tap | None) -> PoolState:
     """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
     name = tap.name if tap is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
-    pool.__dict__.setdefault("_querytoll_held", WeakSet())
+    pool.__dict__.setdefault("_querytoll_held", Held())
     state, first = pools.watch(pool, name)
     if first:
         pool.connect = _timed_connect(pool, state, pools.original_of(pool, "connect"))
@@ -287,6 +233,8 @@ def _timed_connect(
         if scope is None and not metered:
             return original()
         asked = now()
+        held: Held = pool._querytoll_held
+        held.asking.append(asked)
         proxy = error = None
         if metered:
             state.asked()
@@ -299,13 +247,14 @@ def _timed_connect(
                 if metered and proxy is not None:
                     state.answered(proxy._connection_record, asked)
                 elif metered:
-                    state.failed(error, now() - asked, [hold.holder for hold in _held(pool) if hold.back is None])
+                    state.failed(error, now() - asked, [hold.holder for hold in list(_held(pool).out)])
                 if scope is not None and proxy is not None:
                     _note_wait(pool, _info_of(proxy), asked)
                 elif scope is not None and error is not None:
                     _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
             except Exception as fault:
                 faults.caught("capture", fault)
+            held.got()
             error = None  # its traceback holds this frame
         return proxy
 
@@ -334,18 +283,15 @@ def _note_failure(pool: Any, scope: Scope, hold: Hold, error: BaseException) -> 
 
 
 def _holders(pool: Any, hold: Hold) -> tuple[Holder, ...]:
-    """Return who held the pool's connections during a wait that was long enough to tell.
-
-    Not their holds: each would keep those that it waited for itself, and so on for as long as the pool is short.
-    """
+    """Return who held the pool's connections during a wait that was long enough to tell."""
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
-    others = [other for other in _held(pool) if other is not hold and (other.back is None or other.back >= hold.asked)]
-    return tuple([other.holder for other in others if other.holder is not None])
+    others = (other for other in _held(pool).since(hold.asked) if other is not hold)
+    return tuple(dict.fromkeys(other.holder for other in others if other.holder is not None))
 
 
-def _held(pool: Any) -> WeakSet[Hold]:
-    held: WeakSet[Hold] = pool._querytoll_held
+def _held(pool: Any) -> Held:
+    held: Held = pool._querytoll_held
     return held
 
 
@@ -361,6 +307,8 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
         link: Link | None = record.record_info.pop(_LINK, None)
         if link is not None:
             link.hold.back = _Clock.now()
+            if link.hold.holder is not None:
+                record._ConnectionRecord__pool._querytoll_held.put_back(link.hold)
             if link.span is not None and link.span.ended is None:
                 link.span.ended = link.hold.back
                 if link.span.outcome == "open":

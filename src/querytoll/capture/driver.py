@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from querytoll.capture.binds import NONE, binds_of
-from querytoll.capture.connections import Tap, faults, first_checkout
+from querytoll.capture.connections import faults, first_checkout
 from querytoll.capture.failure import code_of
 from querytoll.capture.scope import NOWHERE, current
+from querytoll.capture.stays import Tap
 from querytoll.capture.window import Row, everywhere
 
 _METHODS: Final = ("execute", "executemany", "fetch", "fetchrow", "fetchval")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from querytoll.capture.connections import Hold, Span
 from querytoll.capture.stalls import Interval
+from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Entry, Row, Window
 from querytoll.model import Checkout, Transaction

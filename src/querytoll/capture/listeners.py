@@ -19,10 +19,10 @@ from sqlalchemy.pool import Pool
 
 from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
-from querytoll.capture.connections import Link, Span, Tap
 from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
+from querytoll.capture.stays import Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import UNITS, Entry, Row, Window, everywhere, outliving
 from querytoll.model import Site

@@ -14,12 +14,12 @@ from weakref import WeakKeyDictionary
 
 from querytoll.callsite import CallSites
 from querytoll.capture.binds import Binds
-from querytoll.capture.connections import Hold, Span, Tap
 from querytoll.capture.orm import Subject
 from querytoll.capture.reads import Reads
 from querytoll.capture.sampling import Sampler
 from querytoll.capture.scope import Scope, current, leave
 from querytoll.capture.stalls import StallSampler, StallSamplers
+from querytoll.capture.stays import Hold, Span, Tap
 from querytoll.capture.stream import Stream
 from querytoll.errors import Faults
 from querytoll.model import Ignore, Kind, Site

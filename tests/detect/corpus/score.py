@@ -18,6 +18,7 @@ from tests.detect.corpus.scenario import Expect, Scenario, marks, scenarios
 
 TIMED = {
     "slow-query",
+    "lock-wait",
     "too-much-db-time",
     "idle-in-transaction",
     "long-transaction",

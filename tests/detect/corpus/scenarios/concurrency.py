@@ -140,9 +140,10 @@ async def task_group_different() -> Row:
 @scenario("streaming-lazy", "the body of a streaming response loads row by row", Expect("n-plus-one", "streaming"))
 async def streaming(session: Db) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
-        for order in (await session.scalars(select(Order).order_by(Order.id).limit(20))).all():
-            items = await order.awaitable_attrs.items  # MARK: streaming
-            yield json.dumps({"id": order.id, "items": len(items)})
+        async with session:  # FastAPI below 0.118 has closed it, and it opens again
+            for order in (await session.scalars(select(Order).order_by(Order.id).limit(20))).all():
+                items = await order.awaitable_attrs.items  # MARK: streaming
+                yield json.dumps({"id": order.id, "items": len(items)})
 
     return StreamingResponse(lines())
 
@@ -150,8 +151,9 @@ async def streaming(session: Db) -> StreamingResponse:
 @scenario("streaming-sync", "a synchronous streamed body", Expect("n-plus-one", "streaming-sync"))
 def streaming_sync(session: SyncDb) -> StreamingResponse:
     def lines() -> Iterator[str]:
-        for order in session.scalars(select(Order).order_by(Order.id).limit(15)).all():
-            yield order.customer.name  # MARK: streaming-sync
+        with session:
+            for order in session.scalars(select(Order).order_by(Order.id).limit(15)).all():
+                yield order.customer.name  # MARK: streaming-sync
 
     return StreamingResponse(lines())
 
@@ -160,8 +162,9 @@ def streaming_sync(session: SyncDb) -> StreamingResponse:
 async def streaming_export(session: Db) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
         statement = select(Event.id, Event.kind).order_by(Event.id).execution_options(yield_per=500)
-        async for event_id, kind in await session.stream(statement):
-            yield f"{event_id},{kind}\n"
+        async with session:
+            async for event_id, kind in await session.stream(statement):
+                yield f"{event_id},{kind}\n"
 
     return StreamingResponse(lines())
 

@@ -162,10 +162,11 @@ async def in_background(tasks: BackgroundTasks) -> Row:
 )
 async def slow_client(session: Db) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
-        customers = (await session.scalars(select(Customer).order_by(Customer.id).limit(6))).all()  # MARK: slow-client
-        for customer in customers:
-            yield customer.name
-            await asyncio.sleep(0.12)
+        statement = select(Customer).order_by(Customer.id).limit(6)
+        async with session:
+            for customer in (await session.scalars(statement)).all():  # MARK: slow-client
+                yield customer.name
+                await asyncio.sleep(0.12)
 
     return StreamingResponse(lines())
 

@@ -1,0 +1,97 @@
+"""Connections and transactions while they last; moments in seconds of the monotonic clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from querytoll.capture.pools import Holder
+from querytoll.model import Outcome, Site
+
+MAX_RETURNED: Final = 100
+"""Connections that were given back during a wait: of more, the latest are told."""
+
+
+class Tap:
+    """What is known of an engine: kept on its dialect, which all connections of the engine share."""
+
+    __slots__ = ("is_async", "name", "own")
+
+    def __init__(self, name: str, *, is_async: bool, own: bool = False) -> None:
+        self.name = name
+        self.is_async = is_async
+        self.own = own
+
+
+class Span:
+    """A transaction while it runs; moments in seconds of the monotonic clock."""
+
+    __slots__ = ("autocommit", "began", "ended", "ending", "outcome", "stack", "tap")
+
+    def __init__(self, tap: Tap, began: float, stack: tuple[Site, ...], *, autocommit: bool) -> None:
+        self.tap = tap
+        self.began = began
+        self.ended: float | None = None
+        self.ending = 0.0
+        self.outcome: Outcome = "autocommit" if autocommit else "open"
+        self.autocommit = autocommit
+        self.stack = stack
+
+
+class Hold:
+    """A connection's stay with whoever checked it out; moments as in `Span`."""
+
+    __slots__ = ("asked", "back", "error", "got", "holder", "others", "relation", "stack", "tap")
+
+    def __init__(self, asked: float, got: float, tap: Tap | None = None, holder: Holder | None = None) -> None:
+        self.asked = asked
+        self.got = got
+        self.back: float | None = None
+        self.tap = tap
+        self.stack: tuple[Site, ...] = ()
+        self.holder = holder
+        self.error: str | None = None
+        self.relation: str | None = None
+        # Not their holds: those of a pool that is always short would hold each other, back to the first.
+        self.others: tuple[Holder, ...] = ()
+
+
+class Held:
+    """Who has the connections of a pool, and who gave one back while somebody asked for one.
+
+    A request that is over is forgotten before the one that waited for it runs, where that takes the loop a few turns.
+    """
+
+    __slots__ = ("asking", "out", "returned")
+
+    def __init__(self) -> None:
+        self.asking: list[float] = []  # a number that threads may raise and lower at once
+        self.out: set[Hold] = set()
+        self.returned: deque[Hold] = deque(maxlen=MAX_RETURNED)
+
+    def put_back(self, hold: Hold) -> None:
+        """Note that a connection is back."""
+        self.out.discard(hold)
+        if self.asking:
+            self.returned.append(hold)
+
+    def got(self) -> None:
+        """Note that one asks no more."""
+        self.asking.pop()
+        if not self.asking:
+            self.returned.clear()
+
+    def since(self, moment: float) -> list[Hold]:
+        """Return who has had a connection since then; copies, for other threads check out meanwhile."""
+        return [*list(self.out), *(hold for hold in list(self.returned) if hold.back is None or hold.back >= moment)]
+
+
+class Link:
+    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection."""
+
+    __slots__ = ("hold", "span", "timed")
+
+    def __init__(self, hold: Hold) -> None:
+        self.hold = hold
+        self.timed = False
+        self.span: Span | None = None
