@@ -23,6 +23,7 @@ from querytoll.model import Finding, Report, Statement, Trace
 from querytoll.settings import Settings
 from querytoll.suite.failure import Rank, explain, explain_growth, milliseconds, seconds_of
 from querytoll.suite.growth import growing
+from querytoll.suite.paint import told
 
 __all__ = [
     "Queries",
@@ -244,7 +245,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         if error is None and self._expect is not None:
             unmet = self._expect(self)
             if unmet is not None:
-                raise QueryAssertionError(explain(unmet, self.report, rank=self._rank), self.report)
+                raise _failure(unmet, self.report, self._rank)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -460,10 +461,10 @@ async def _settled(value: object) -> None:
 def _compare(rows: int, few: Recording, many: Recording) -> None:
     __tracebackhide__ = True
     if not few.count and not many.count:
-        raise QueryAssertionError(explain("expected the action to send queries, got none", many.report), many.report)
+        raise _failure("expected the action to send queries, got none", many.report)
     found = growing(few.trace, many.trace)
     if found:
-        raise QueryAssertionError(explain_growth((rows, _TIMES * rows), found, many.report), many.report)
+        raise QueryAssertionError(told(explain_growth((rows, _TIMES * rows), found, many.report)), many.report)
 
 
 class IndexRecording(Recording):
@@ -599,7 +600,7 @@ def hold_to_limit(
         count = len(report.trace.statements) + report.trace.dropped
         if count > limit:
             unmet = f"expected at most {_queries(limit, only)}{where}, got {count}"
-            raise QueryAssertionError(explain(unmet, report), report)
+            raise _failure(unmet, report)
 
 
 def hold_to_rules(queries: Queries, rules: Iterable[str]) -> None:
@@ -610,7 +611,7 @@ def hold_to_rules(queries: Queries, rules: Iterable[str]) -> None:
     """
     unmet = _found(queries, frozenset(rules))
     if unmet is not None:
-        raise QueryAssertionError(explain(unmet, queries.report), queries.report)
+        raise _failure(unmet, queries.report)
 
 
 def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = EVERYTHING) -> Report:
@@ -641,6 +642,10 @@ def _parts(window: Window) -> Iterator[Window]:
         part.holds = [hold for hold in window.holds if hold.holder is holder]
         part.dropped = 0
         yield part
+
+
+def _failure(unmet: str, report: Report, rank: Rank | None = None) -> QueryAssertionError:
+    return QueryAssertionError(told(explain(unmet, report, rank=rank)), report)
 
 
 def _over(got: Recording, limit: int) -> str | None:
