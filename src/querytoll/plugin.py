@@ -9,6 +9,7 @@ import functools
 import importlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +46,6 @@ _APPLICATIONS: Final = (("starlette.applications", "Starlette"), ("fastapi", "Fa
 _run: Final = pytest.StashKey["Run"]()
 _queries: Final = pytest.StashKey["Queries"]()
 _called: Final = pytest.StashKey[bool]()
-_unmet: Final = pytest.StashKey[Exception]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -127,6 +127,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Record the test itself, and hold it to its markers."""
+    __tracebackhide__ = True
     run = item.config.stash.get(_run, None)
     if run is None:
         return (yield)
@@ -208,8 +209,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _wanted(config: pytest.Config) -> bool:
+    """Tell whether the run is watched: by itself, or because it would be of no use to ask for the rest."""
+    typed = any(config.getoption(f"querytoll_{name}") for name in ("fail", "rules", "watch"))
     files = any(_option(config, name) for name in ("baseline", "lock", "results"))
-    return bool(config.getoption("querytoll") or config.getini("querytoll") or files)
+    listed = config.getini("querytoll") or config.getini("querytoll_fail")
+    return bool(config.getoption("querytoll") or typed or files or listed)
 
 
 def _option(config: pytest.Config, name: str) -> str:
@@ -290,10 +294,23 @@ def _expectations(item: pytest.Item) -> bool:
                 f"{item.nodeid}: write @pytest.mark.queries_ignore('rule, relation or path', reason='why it is right')"
             )
     for marker in item.iter_markers("max_queries"):
-        if not marker.args and "limit" not in marker.kwargs:
-            raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.max_queries(5)")
+        if not _is_limit(marker):
+            raise pytest.UsageError(
+                f"{item.nodeid}: write @pytest.mark.max_queries(5), and after the number what you need of "
+                "table='orders', operation='SELECT', per='request'"
+            )
     names = ("max_queries", "no_n_plus_one")
     return "queries" in getattr(item, "fixturenames", ()) or any(map(item.get_closest_marker, names))
+
+
+def _is_limit(marker: pytest.Mark) -> bool:
+    def limited(limit: int, table: str | None = None, operation: str | None = None, per: str = "test") -> bool:
+        return isinstance(limit, int) and per in ("test", "request")
+
+    try:
+        return limited(*marker.args, **marker.kwargs)
+    except TypeError:
+        return False
 
 
 def _ignored(item: pytest.Item) -> list[str]:
@@ -313,18 +330,13 @@ def _recording(item: pytest.Item, run: Run) -> Queries | None:
 
 def _hold(item: pytest.Item, recording: Queries) -> None:
     """Hold a test that passed to its markers."""
-    from querytoll.errors import QueryAssertionError
     from querytoll.testing import hold_to_limit, hold_to_rules
 
     limit = item.get_closest_marker("max_queries")
-    try:
-        if limit is not None:
-            hold_to_limit(recording, *limit.args, **limit.kwargs)
-        if item.get_closest_marker("no_n_plus_one") is not None:
-            hold_to_rules(recording, ("n-plus-one",))
-    except QueryAssertionError as error:
-        item.stash[_unmet] = error
-        raise
+    if limit is not None:
+        hold_to_limit(recording, *limit.args, **limit.kwargs)
+    if item.get_closest_marker("no_n_plus_one") is not None:
+        hold_to_rules(recording, ("n-plus-one",))
 
 
 def _show_unmet(item: pytest.Item, report: pytest.TestReport, error: QueryAssertionError) -> None:
@@ -334,10 +346,16 @@ def _show_unmet(item: pytest.Item, report: pytest.TestReport, error: QueryAssert
     crash: Any = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:  # without the name of the class, which alone fills pytest's short summary
         crash.message = str(error)
-    if item.stash.get(_unmet, None) is error:
+    if report.when == "call" and not _raised_in(item, error):
         report.longrepr = f"{error}\n\n{item.location[0]}:{(item.location[1] or 0) + 1}: {type(error).__name__}"
     if item.config.get_verbosity() > 0 and error.report is not None:
         report.sections.append(("querytoll: full SQL", full_sql(error.report)))
+
+
+def _raised_in(item: pytest.Item, error: BaseException) -> bool:
+    """Tell whether a line of the test raised it: a marker and a decorator have no traceback that is worth showing."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(Path(frame.f_code.co_filename).name == item.path.name for frame, _ in frames)
 
 
 def _show_statements(item: pytest.Item, report: pytest.TestReport) -> None:

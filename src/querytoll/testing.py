@@ -24,6 +24,7 @@ from querytoll.settings import Settings
 from querytoll.suite.failure import Rank, explain, explain_growth, milliseconds, seconds_of
 from querytoll.suite.growth import growing
 from querytoll.suite.paint import told
+from querytoll.suite.watch import check_rules
 
 __all__ = [
     "Queries",
@@ -154,6 +155,9 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         rank: Rank | None = None,
         **what: Unpack[What],
     ) -> None:
+        unknown = what.keys() - What.__annotations__
+        if unknown:  # a filter with an error in its name would let everything pass
+            raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))!r}")
         engine = what.get("engine")
         self._settings = settings if settings is not None else Settings()
         self._ignoring = Ignoring(self._settings.ignore)
@@ -164,6 +168,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         self._expect = expect
         self._rank = rank
         self._window: Window | None = None
+        self._others: list[str] = []
         self._report: Report | None = None
 
     @property
@@ -189,6 +194,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         return super().count + (self.trace.controls + ended if self._controls else 0)
 
     def _judged(self, window: Window) -> Report:
+        self._others = [shape(entry.sql).summary for entry in window.entries if not self._only.lets_pass(entry)]
         return judged(window, self._settings, self._ignoring, self._only)
 
     def _sees(self) -> bool:
@@ -245,7 +251,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         if error is None and self._expect is not None:
             unmet = self._expect(self)
             if unmet is not None:
-                raise _failure(unmet, self.report, self._rank)
+                raise _failure(unmet, self.report, self._rank, self._others)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -321,8 +327,10 @@ def assert_no_findings(
 
     Raises:
         QueryAssertionError: one had.
+        ConfigurationError: there is no such rule.
     """
     wanted = None if rules is None else frozenset(rules)
+    check_rules(wanted or ())
     return Recording(expect=lambda got: _found(got, wanted), settings=settings, **what)
 
 
@@ -453,6 +461,9 @@ async def _growth(
     _compare(rows, few, many)
 
 
+_growth.__qualname__ = assert_query_growth.__qualname__  # the name in "coroutine ... was never awaited"
+
+
 async def _settled(value: object) -> None:
     if inspect.isawaitable(value):
         await value
@@ -493,7 +504,10 @@ class IndexRecording(Recording):
         super().__exit__(kind, error, traceback)
 
     def _judged(self, window: Window) -> Report:
-        trace = super()._judged(window).trace
+        report = super()._judged(window)
+        if not self.accesses:
+            return report
+        trace = report.trace
         of = {statement.fingerprint: statement for statement in reversed(trace.statements)}
         missed = {access.fingerprint: access for access in self._missed()}
         trace = trace._replace(statements=tuple(one for one in trace.statements if one.fingerprint in missed))
@@ -505,8 +519,11 @@ class IndexRecording(Recording):
     def _unindexed(self) -> str | None:
         wanted = self._index or f"an index of {self._only.table}"
         if not self.accesses:
-            why = f" ({self._accesses.errors[0]})" if self._accesses.errors else ", or not on PostgreSQL"
-            return f"expected {wanted} to be used, but nothing read {self._only.table}{why}"
+            if self._accesses.errors:
+                why = f"the server did not tell the plan ({self._accesses.errors[0]})"
+            else:
+                why = "PostgreSQL was not asked" if self.count else f"nothing read {self._only.table}"
+            return f"expected {wanted} to be used, but {why}"
         others = sorted({access.index for access in self._missed() if access.index is not None})
         got = f"got {' and '.join(others)}" if others else "got none"
         return f"expected {wanted} to be used, {got}" if self._missed() else None
@@ -644,8 +661,8 @@ def _parts(window: Window) -> Iterator[Window]:
         yield part
 
 
-def _failure(unmet: str, report: Report, rank: Rank | None = None) -> QueryAssertionError:
-    return QueryAssertionError(told(explain(unmet, report, rank=rank)), report)
+def _failure(unmet: str, report: Report, rank: Rank | None = None, others: Iterable[str] = ()) -> QueryAssertionError:
+    return QueryAssertionError(told(explain(unmet, report, rank=rank, others=others)), report)
 
 
 def _over(got: Recording, limit: int) -> str | None:
