@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from querytoll.detect import default_detectors
+from querytoll.detect import RULES, default_detectors
 from querytoll.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +29,12 @@ def test_every_setting_is_documented_with_its_name(field: str) -> None:
 def test_every_rule_has_a_section(rule: object) -> None:
     """A user finds each rule that is on by default, with a heading to link to."""
     assert f"## {_slug(rule)}\n" in (ROOT / "docs" / "rules.md").read_text()
+
+
+def test_every_slug_is_listed() -> None:
+    """What users may ask for by name is what there is, with a section of its own."""
+    assert {_slug(rule) for rule in default_detectors(Settings(watch_loads=True))} == RULES
+    assert set(re.findall(r"^## ([a-z-]+)$", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE)) >= RULES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

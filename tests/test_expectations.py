@@ -293,6 +293,15 @@ def test_nothing_of_the_table(engine: Engine) -> None:
         by_customer(engine)
 
 
+def test_no_plans_but_postgresqls() -> None:
+    """On another server nothing is proven either, and the text says why and what was sent."""
+    with create_engine("sqlite://").connect() as connection:
+        connection.execute(text("CREATE TABLE orders (id int)"))
+        with pytest.raises(QueryAssertionError) as caught, assert_uses_index("orders"):
+            connection.execute(text("SELECT id FROM orders"))
+    assert str(caught.value).startswith("expected an index of orders to be used, but PostgreSQL was not asked\n\n  1x")
+
+
 def test_only_the_blocks_statements_are_asked_about(engine: Engine) -> None:
     """Before and after the block no statement has a companion."""
     with assert_uses_index("orders") as queries:
@@ -329,3 +338,27 @@ async def test_indexes_on_asyncpg(async_engine: AsyncEngine, isolation: str) -> 
             await connection.execute(select(orders).where(orders.c.customer_id == number))
         assert await connection.scalar(text("SHOW enable_seqscan")) == "on"
     assert len(queries.accesses) == 1
+
+
+# Mistakes
+
+
+def test_a_filter_that_lets_nothing_pass(engine: Engine) -> None:
+    """A table with an error in its name is told by what was sent instead."""
+    with pytest.raises(QueryAssertionError) as caught, assert_num_queries(1, table="order"):
+        by_customer(engine)
+    assert str(caught.value) == (
+        "expected exactly 1 query (of order), got 0\n\n  none that counts, but 1 other statement: SELECT orders"
+    )
+
+
+def test_a_filter_that_there_is_not() -> None:
+    """An error in the name of an argument would let everything count."""
+    with pytest.raises(TypeError, match="'tabel'"):
+        assert_max_queries(1, tabel="orders")  # type: ignore[call-arg]
+
+
+def test_a_rule_that_there_is_not() -> None:
+    """An error in a slug would find nothing, for ever."""
+    with pytest.raises(ConfigurationError, match=r"there is no rule 'n\+1'; the rules are .*n-plus-one"):
+        assert_no_findings(rules=["n+1"])

@@ -170,6 +170,22 @@ def test_a_marker(run: Runner) -> None:
     compare("a marker", between(result, "_+ test_it _+", "=+ short test summary info =+"), 80)
 
 
+def test_a_block_with_the_whole_sql(run: Runner) -> None:
+    """With `-v` a block tells its whole SQL, too, in a run that asks for nothing else."""
+    tests = "def test_it(client):\n    with assert_max_queries(2):\n        client.get('/lazy')\n"
+    result = run("from querytoll.testing import assert_max_queries\n" + tests, "-v")
+    result.stdout.fnmatch_lines(["*- querytoll: full SQL -*", "5x SELECT items"])
+
+
+def test_a_failure_in_colours(run: Runner) -> None:
+    """A failure as a terminal of 80 columns shows it, with ESC as a sign that can be read."""
+    tests = "def test_it(client):\n    with assert_max_queries(2):\n        client.get('/lazy')\n"
+    result = run("from querytoll.testing import assert_max_queries\n" + tests, "--color=yes", "--tb=short")
+    shown = between(result, ".*_ test_it _.*", ".* short test summary info .*").replace("\x1b", "␛")
+    assert max(len(re.sub(r"␛\[[\d;]*m", "", line)) for line in shown.splitlines()) <= 80
+    compare("in colours", re.sub(r"[\d.]+ ms", "0.0 ms", shown), 120)
+
+
 def test_a_run_with_new_findings(run: Runner) -> None:
     """What a run says that is compared to a baseline and a lock."""
     tests = "def test_it(client):\n    client.get('/{path}')\n\ndef test_other(client):\n    client.get('/{other}')\n"

@@ -193,3 +193,14 @@ async def test_async_factories(async_engine: AsyncEngine, make: Callable[[int], 
     with pytest.raises(QueryAssertionError, match="1 -> 10  SELECT items"):
         await assert_query_growth(lambda: load_lazily_async(async_engine), make_async, rows=1)
     await assert_query_growth(lambda: load_early_async(async_engine), make_async)
+
+
+async def test_a_growth_that_nobody_awaits(make: Callable[[int], None]) -> None:
+    """Python's warning has the name of what is to be awaited."""
+
+    async def ask() -> None: ...
+
+    waiting = assert_query_growth(ask, make)
+    assert waiting.__qualname__ == "assert_query_growth"
+    with pytest.raises(QueryAssertionError, match="expected the action to send queries, got none"):
+        await waiting

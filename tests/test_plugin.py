@@ -75,6 +75,14 @@ def test_planted_faults_are_found_once_each(run: Runner) -> None:
     result.stdout.fnmatch_lines(["2 findings", f"  n-plus-one  app.py:{line_of('lazy')}  Order.items loaded 5 times*"])
 
 
+@pytest.mark.parametrize("option", ["--querytoll-fail", "--querytoll-rules=n-plus-one", "--querytoll-watch=tests"])
+def test_an_option_that_makes_no_sense_alone_watches(run: Runner, option: str) -> None:
+    """Nobody has to know that `--querytoll` is needed as well, above all where the run is expected to fail."""
+    result = run(FAULTY, option)
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if option == "--querytoll-fail" else pytest.ExitCode.OK)
+    result.stdout.fnmatch_lines(["*= querytoll =*"])
+
+
 def test_findings_fail_on_request(run: Runner) -> None:
     """With `--querytoll-fail` tests that pass make a run that fails, and the text says what to change."""
     result = run(FAULTY, "--querytoll", "--querytoll-fail")
@@ -303,6 +311,23 @@ def test_async_tests(run: Runner, plugin: str) -> None:
     assert findings(run) == PLANTED[1:]
 
 
+@pytest.mark.parametrize("plugin", ["asyncio", "anyio"])
+def test_a_decorator_has_no_traceback(run: Runner, plugin: str) -> None:
+    """What a decorated test fails of is told with the test's line, without the lines of whatever ran it."""
+    tests = ASYNC.format(mark=f"@pytest.mark.{plugin}\n@assert_max_queries(1)") + (ANYIO if plugin == "anyio" else "")
+    result = run("from querytoll.testing import assert_max_queries\n" + tests)
+    result.stdout.fnmatch_lines(["*_ test_lazy _*", "expected at most 1 query, got 6", "*", "test_app.py:*: Query*"])
+    result.stdout.no_fnmatch_line("*event_loop*")
+    result.stdout.no_fnmatch_line("*/anyio/*")
+
+
+def test_a_rule_that_there_is_not(run: Runner) -> None:
+    """Nothing would ever be found: the run ends before its first test."""
+    result = run(FAULTY, "--querytoll-rules=slow-query,n+1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: querytoll: there is no rule 'n+1'; the rules are blocking-driver, *"])
+
+
 def test_workers_of_xdist_are_merged(run: Runner) -> None:
     """The controller tells what all workers have seen, once, and fails the run."""
     result = run(CLEAN + FAULTY, "-n2", "--querytoll-fail", "--querytoll-results=results.json")
@@ -384,7 +409,9 @@ def test_the_fixture_is_not_for_fixtures(run: Runner) -> None:
 def test_a_failing_test_shows_its_queries(run: Runner) -> None:
     """Whatever a test with the fixture fails of, its statements are in the report; all of their SQL with -v."""
     tests = "def test_it(client, queries):\n    client.get('/lazy')\n    assert queries.count == 2\n"
-    run(tests).stdout.fnmatch_lines(["*- querytoll: 6 queries so far -*", "  5x  SELECT items *app.py:*"])
+    run(tests).stdout.fnmatch_lines(
+        ["*- querytoll: 6 queries so far -*", "  5x  SELECT items *app.py:*", "n-plus-one: *", "  fix: *"]
+    )
     run.again("-v").stdout.fnmatch_lines(["5x SELECT items", "  at app.py:*", "  SELECT items.id*"])
 
 
@@ -434,8 +461,18 @@ def test_it(client, queries):
     assert findings(run) == []
 
 
-@pytest.mark.parametrize("marker", ["queries_ignore('n-plus-one')", "queries_ignore(reason='x')", "max_queries"])
-def test_a_marker_that_says_too_little(run: Runner, marker: str) -> None:
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "queries_ignore('n-plus-one')",
+        "queries_ignore(reason='x')",
+        "max_queries",
+        "max_queries('5')",
+        "max_queries(5, per='requests')",
+        "max_queries(5, tabel='orders')",
+    ],
+)
+def test_a_marker_that_cannot_work(run: Runner, marker: str) -> None:
     """A mistake ends the run before its first test."""
     result = run(f"@pytest.mark.{marker}\ndef test_it(): ...\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

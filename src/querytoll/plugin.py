@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
+import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
+    from querytoll.errors import QueryAssertionError
     from querytoll.suite.run import Run
     from querytoll.testing import Queries
 
@@ -42,7 +46,6 @@ _APPLICATIONS: Final = (("starlette.applications", "Starlette"), ("fastapi", "Fa
 _run: Final = pytest.StashKey["Run"]()
 _queries: Final = pytest.StashKey["Queries"]()
 _called: Final = pytest.StashKey[bool]()
-_unmet: Final = pytest.StashKey[Exception]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{signature}: {text}")
     if config.getoption("querytoll_update") and not any(_option(config, name) for name in ("baseline", "lock")):
         raise pytest.UsageError("--querytoll-update: name what to write, by --querytoll-baseline or --querytoll-lock")
+    if not hasattr(config, "workerinput"):  # of pytest-xdist, which has no terminal
+        config.pluginmanager.register(_Painting(config))
     if _wanted(config) and not config.option.collectonly:
         _start(config)
 
@@ -122,6 +127,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Record the test itself, and hold it to its markers."""
+    __tracebackhide__ = True
     run = item.config.stash.get(_run, None)
     if run is None:
         return (yield)
@@ -146,21 +152,13 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the text of an expectation that was not met, and the statements of a test that failed otherwise."""
     report = yield
-    recording = item.stash.get(_queries, None)
-    if call.when != "call" or call.excinfo is None or not report.failed or _run not in item.config.stash:
+    errors = sys.modules.get("querytoll.errors")
+    if call.excinfo is None or not report.failed or errors is None:
         return report
-    from querytoll.errors import QueryAssertionError
-    from querytoll.suite.failure import full_sql, statements
-
-    error, verbose = call.excinfo.value, item.config.get_verbosity() > 0
-    if isinstance(error, QueryAssertionError):
-        if item.stash.get(_unmet, None) is error:
-            report.longrepr = f"{error}\n\n{item.location[0]}:{(item.location[1] or 0) + 1}: {type(error).__name__}"
-        if verbose and error.report is not None:
-            report.sections.append(("querytoll: full SQL", full_sql(error.report)))
-    elif item.funcargs.get("queries") is recording and recording is not None:  # type: ignore[attr-defined]
-        shown = full_sql(recording.report) if verbose else statements(recording.report)
-        report.sections.append((f"querytoll: {recording.count} queries so far", shown))
+    if isinstance(call.excinfo.value, errors.QueryAssertionError):
+        _show_unmet(item, report, call.excinfo.value)
+    elif call.when == "call":
+        _show_statements(item, report)
     return report
 
 
@@ -211,8 +209,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _wanted(config: pytest.Config) -> bool:
+    """Tell whether the run is watched: by itself, or because it would be of no use to ask for the rest."""
+    typed = any(config.getoption(f"querytoll_{name}") for name in ("fail", "rules", "watch"))
     files = any(_option(config, name) for name in ("baseline", "lock", "results"))
-    return bool(config.getoption("querytoll") or config.getini("querytoll") or files)
+    listed = config.getini("querytoll") or config.getini("querytoll_fail")
+    return bool(config.getoption("querytoll") or typed or files or listed)
 
 
 def _option(config: pytest.Config, name: str) -> str:
@@ -293,10 +294,23 @@ def _expectations(item: pytest.Item) -> bool:
                 f"{item.nodeid}: write @pytest.mark.queries_ignore('rule, relation or path', reason='why it is right')"
             )
     for marker in item.iter_markers("max_queries"):
-        if not marker.args and "limit" not in marker.kwargs:
-            raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.max_queries(5)")
+        if not _is_limit(marker):
+            raise pytest.UsageError(
+                f"{item.nodeid}: write @pytest.mark.max_queries(5), and after the number what you need of "
+                "table='orders', operation='SELECT', per='request'"
+            )
     names = ("max_queries", "no_n_plus_one")
     return "queries" in getattr(item, "fixturenames", ()) or any(map(item.get_closest_marker, names))
+
+
+def _is_limit(marker: pytest.Mark) -> bool:
+    def limited(limit: int, table: str | None = None, operation: str | None = None, per: str = "test") -> bool:
+        return isinstance(limit, int) and per in ("test", "request")
+
+    try:
+        return limited(*marker.args, **marker.kwargs)
+    except TypeError:
+        return False
 
 
 def _ignored(item: pytest.Item) -> list[str]:
@@ -316,18 +330,97 @@ def _recording(item: pytest.Item, run: Run) -> Queries | None:
 
 def _hold(item: pytest.Item, recording: Queries) -> None:
     """Hold a test that passed to its markers."""
-    from querytoll.errors import QueryAssertionError
     from querytoll.testing import hold_to_limit, hold_to_rules
 
     limit = item.get_closest_marker("max_queries")
-    try:
-        if limit is not None:
-            hold_to_limit(recording, *limit.args, **limit.kwargs)
-        if item.get_closest_marker("no_n_plus_one") is not None:
-            hold_to_rules(recording, ("n-plus-one",))
-    except QueryAssertionError as error:
-        item.stash[_unmet] = error
-        raise
+    if limit is not None:
+        hold_to_limit(recording, *limit.args, **limit.kwargs)
+    if item.get_closest_marker("no_n_plus_one") is not None:
+        hold_to_rules(recording, ("n-plus-one",))
+
+
+def _show_unmet(item: pytest.Item, report: pytest.TestReport, error: QueryAssertionError) -> None:
+    from querytoll.suite.failure import full_sql
+
+    report.querytoll_unmet = True  # type: ignore[attr-defined]  # for the process that has the terminal
+    crash: Any = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:  # without the name of the class, which alone fills pytest's short summary
+        crash.message = str(error)
+    if report.when == "call" and not _raised_in(item, error):
+        report.longrepr = f"{error}\n\n{item.location[0]}:{(item.location[1] or 0) + 1}: {type(error).__name__}"
+    if item.config.get_verbosity() > 0 and error.report is not None:
+        report.sections.append(("querytoll: full SQL", full_sql(error.report)))
+
+
+def _raised_in(item: pytest.Item, error: BaseException) -> bool:
+    """Tell whether a line of the test raised it: a marker and a decorator have no traceback that is worth showing."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(Path(frame.f_code.co_filename).name == item.path.name for frame, _ in frames)
+
+
+def _show_statements(item: pytest.Item, report: pytest.TestReport) -> None:
+    from querytoll.suite.failure import full_sql, statements
+
+    recording = item.stash.get(_queries, None)
+    if recording is not None and item.funcargs.get("queries") is recording:  # type: ignore[attr-defined]
+        shown = full_sql(recording.report) if item.config.get_verbosity() > 0 else statements(recording.report)
+        report.sections.append((f"querytoll: {recording.count} queries so far", shown))
+
+
+class _Painting:
+    """Paints expectations that were not met on the terminal of the run, and nowhere else: not in XML, not in logs."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Have the terminal's writer painted with where it shows the report."""
+        if getattr(report, "querytoll_unmet", False) and report.longrepr is not None:
+            shown: Any = report.longrepr if hasattr(report.longrepr, "toterminal") else _Text(report.longrepr)
+            shown.toterminal = functools.partial(self._show, shown.toterminal)
+            report.longrepr = shown
+
+    def _show(self, show: Callable[[Any], None], writer: Any) -> None:
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        # With FORCE_COLOR a writer to a string has markup too: pytest takes XML from one.
+        mine = reporter is not None and writer is reporter._tw and writer.hasmarkup
+        show(_Painted(writer) if mine else writer)
+
+
+class _Text(str):
+    """A failure without a traceback."""
+
+    def toterminal(self, writer: Any) -> None:
+        """Write it."""
+        writer.line(self)
+
+
+class _Painted:
+    """A terminal's writer that paints what pytest writes of an expectation that was not met."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._margin = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def line(self, text: str = "", **markup: bool) -> None:
+        """Write a line; those of the error, which pytest has all in red, in colours of their own but for the first."""
+        from querytoll.suite.paint import painted
+
+        first = re.match(r"(E +)\S*QueryAssertionError: ", text)
+        if first:
+            self._margin = first[1]
+        if isinstance(text, _Text):
+            self._writer.line(painted(text))
+        elif first or not self._margin or not markup.get("red"):
+            self._writer.line(text, **markup)
+        else:
+            margin, rest = text[: len(self._margin)], text[len(self._margin) :]
+            self._writer.write(margin, **markup)
+            self._writer.line(painted(rest))
 
 
 def _partial(config: pytest.Config) -> bool:

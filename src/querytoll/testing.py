@@ -23,6 +23,8 @@ from querytoll.model import Finding, Report, Statement, Trace
 from querytoll.settings import Settings
 from querytoll.suite.failure import Rank, explain, explain_growth, milliseconds, seconds_of
 from querytoll.suite.growth import growing
+from querytoll.suite.paint import told
+from querytoll.suite.watch import check_rules
 
 __all__ = [
     "Queries",
@@ -153,6 +155,9 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         rank: Rank | None = None,
         **what: Unpack[What],
     ) -> None:
+        unknown = what.keys() - What.__annotations__
+        if unknown:  # a filter with an error in its name would let everything pass
+            raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))!r}")
         engine = what.get("engine")
         self._settings = settings if settings is not None else Settings()
         self._ignoring = Ignoring(self._settings.ignore)
@@ -163,6 +168,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         self._expect = expect
         self._rank = rank
         self._window: Window | None = None
+        self._others: list[str] = []
         self._report: Report | None = None
 
     @property
@@ -188,6 +194,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         return super().count + (self.trace.controls + ended if self._controls else 0)
 
     def _judged(self, window: Window) -> Report:
+        self._others = [shape(entry.sql).summary for entry in window.entries if not self._only.lets_pass(entry)]
         return judged(window, self._settings, self._ignoring, self._only)
 
     def _sees(self) -> bool:
@@ -244,7 +251,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         if error is None and self._expect is not None:
             unmet = self._expect(self)
             if unmet is not None:
-                raise QueryAssertionError(explain(unmet, self.report, rank=self._rank), self.report)
+                raise _failure(unmet, self.report, self._rank, self._others)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -320,8 +327,10 @@ def assert_no_findings(
 
     Raises:
         QueryAssertionError: one had.
+        ConfigurationError: there is no such rule.
     """
     wanted = None if rules is None else frozenset(rules)
+    check_rules(wanted or ())
     return Recording(expect=lambda got: _found(got, wanted), settings=settings, **what)
 
 
@@ -452,6 +461,9 @@ async def _growth(
     _compare(rows, few, many)
 
 
+_growth.__qualname__ = assert_query_growth.__qualname__  # the name in "coroutine ... was never awaited"
+
+
 async def _settled(value: object) -> None:
     if inspect.isawaitable(value):
         await value
@@ -460,10 +472,10 @@ async def _settled(value: object) -> None:
 def _compare(rows: int, few: Recording, many: Recording) -> None:
     __tracebackhide__ = True
     if not few.count and not many.count:
-        raise QueryAssertionError(explain("expected the action to send queries, got none", many.report), many.report)
+        raise _failure("expected the action to send queries, got none", many.report)
     found = growing(few.trace, many.trace)
     if found:
-        raise QueryAssertionError(explain_growth((rows, _TIMES * rows), found, many.report), many.report)
+        raise QueryAssertionError(told(explain_growth((rows, _TIMES * rows), found, many.report)), many.report)
 
 
 class IndexRecording(Recording):
@@ -492,7 +504,10 @@ class IndexRecording(Recording):
         super().__exit__(kind, error, traceback)
 
     def _judged(self, window: Window) -> Report:
-        trace = super()._judged(window).trace
+        report = super()._judged(window)
+        if not self.accesses:
+            return report
+        trace = report.trace
         of = {statement.fingerprint: statement for statement in reversed(trace.statements)}
         missed = {access.fingerprint: access for access in self._missed()}
         trace = trace._replace(statements=tuple(one for one in trace.statements if one.fingerprint in missed))
@@ -504,8 +519,11 @@ class IndexRecording(Recording):
     def _unindexed(self) -> str | None:
         wanted = self._index or f"an index of {self._only.table}"
         if not self.accesses:
-            why = f" ({self._accesses.errors[0]})" if self._accesses.errors else ", or not on PostgreSQL"
-            return f"expected {wanted} to be used, but nothing read {self._only.table}{why}"
+            if self._accesses.errors:
+                why = f"the server did not tell the plan ({self._accesses.errors[0]})"
+            else:
+                why = "PostgreSQL was not asked" if self.count else f"nothing read {self._only.table}"
+            return f"expected {wanted} to be used, but {why}"
         others = sorted({access.index for access in self._missed() if access.index is not None})
         got = f"got {' and '.join(others)}" if others else "got none"
         return f"expected {wanted} to be used, {got}" if self._missed() else None
@@ -599,7 +617,7 @@ def hold_to_limit(
         count = len(report.trace.statements) + report.trace.dropped
         if count > limit:
             unmet = f"expected at most {_queries(limit, only)}{where}, got {count}"
-            raise QueryAssertionError(explain(unmet, report), report)
+            raise _failure(unmet, report)
 
 
 def hold_to_rules(queries: Queries, rules: Iterable[str]) -> None:
@@ -610,7 +628,7 @@ def hold_to_rules(queries: Queries, rules: Iterable[str]) -> None:
     """
     unmet = _found(queries, frozenset(rules))
     if unmet is not None:
-        raise QueryAssertionError(explain(unmet, queries.report), queries.report)
+        raise _failure(unmet, queries.report)
 
 
 def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = EVERYTHING) -> Report:
@@ -641,6 +659,10 @@ def _parts(window: Window) -> Iterator[Window]:
         part.holds = [hold for hold in window.holds if hold.holder is holder]
         part.dropped = 0
         yield part
+
+
+def _failure(unmet: str, report: Report, rank: Rank | None = None, others: Iterable[str] = ()) -> QueryAssertionError:
+    return QueryAssertionError(told(explain(unmet, report, rank=rank, others=others)), report)
 
 
 def _over(got: Recording, limit: int) -> str | None:

@@ -14,6 +14,7 @@ import typer
 from querytoll.errors import ConfigurationError, QuerytollError
 from querytoll.history import commands
 from querytoll.suite.baseline import Baseline
+from querytoll.suite.failure import plural
 from querytoll.suite.lock import Lock
 from querytoll.suite.outputs import FORMATS
 from querytoll.suite.recorded import results_of
@@ -119,7 +120,9 @@ def _update(results: Results, baseline: Path | None) -> None:
         raise ConfigurationError("--update writes the file of --baseline: pass that too")
     known = Baseline.read(baseline) if baseline.exists() else Baseline()
     complete = results.complete and bool(results.routes or results.tests)
-    baseline.write_text(str(known.updated(results.findings.values(), complete=complete)), encoding="utf-8")
+    written = known.updated(results.findings.values(), complete=complete)
+    baseline.write_text(str(written), encoding="utf-8")
+    typer.echo(f"{baseline} written: {plural(len(written.entries), 'known finding')}", err=True)
 
 
 def _verdict(results: Results, baseline: Path | None, lock: Path | None) -> Verdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from querytoll.detect.budget import TooManyQueries, TooMuchDbTime
 from querytoll.detect.drivers import BlockingDriver, MissingGreenlet
 from querytoll.detect.loads import OverFetch, UnusedEagerLoad
@@ -13,6 +15,31 @@ from querytoll.detect.transactions import ConnectionHeld, IdleInTransaction, Lon
 from querytoll.detect.writes import CommitLoop, WriteLoop
 from querytoll.model import Detector
 from querytoll.settings import Settings
+
+RULES: Final = frozenset(
+    (
+        "blocking-driver",
+        "commit-loop",
+        "connection-held",
+        "duplicate-query",
+        "idle-in-transaction",
+        "inlined-literals",
+        "large-result",
+        "long-transaction",
+        "missing-greenlet",
+        "n-plus-one",
+        "over-fetch",
+        "pool-wait",
+        "row-explosion",
+        "slow-query",
+        "statement-churn",
+        "too-many-queries",
+        "too-much-db-time",
+        "unused-eager-load",
+        "write-loop",
+    )
+)
+"""The slugs of what a trace is judged by."""
 
 
 def default_detectors(settings: Settings) -> list[Detector]:

@@ -26,7 +26,9 @@ _FRAMES: Final = 3
 _FROM: Final = re.compile(r"\sFROM\s", re.IGNORECASE)
 
 
-def explain(unmet: str, report: Report, *, width: int | None = None, rank: Rank | None = None) -> str:
+def explain(
+    unmet: str, report: Report, *, width: int | None = None, rank: Rank | None = None, others: Iterable[str] = ()
+) -> str:
     """Return the text of a failure: what was expected, the statements by shape and line, and what to change.
 
     Args:
@@ -34,10 +36,14 @@ def explain(unmet: str, report: Report, *, width: int | None = None, rank: Rank 
         report: what was recorded.
         width: columns; None: the terminal's, from 60 to 112.
         rank: puts the shapes in order, the largest first; None: by count.
+        others: summaries of statements that were recorded as well and do not count.
     """
     width = width or columns()
     lines = [unmet, ""]
-    lines.extend(_statement_lines(report.trace, width, rank or len))
+    if others and not report.trace.statements:
+        lines.extend(_other_lines(list(others), width))
+    else:
+        lines.extend(_statement_lines(report.trace, width, rank or len))
     lines.extend(_finding_lines(report.findings, width))
     return "\n".join(lines)
 
@@ -71,8 +77,10 @@ def explain_growth(rows: tuple[int, int], found: Iterable[Growing], report: Repo
 
 
 def statements(report: Report) -> str:
-    """Return the statements by shape and line, without more."""
-    return "\n".join(_statement_lines(report.trace, columns(), len)) if report.trace.statements else "  none"
+    """Return the statements by shape and line, and what to change."""
+    if not report.trace.statements:
+        return "  none"
+    return "\n".join((*_statement_lines(report.trace, columns(), len), *_finding_lines(report.findings, columns())))
 
 
 def full_sql(report: Report) -> str:
@@ -115,6 +123,13 @@ def _statement_lines(trace: Trace, width: int, rank: Rank) -> Iterator[str]:
         yield f"  and {sum(map(len, ranked[MAX_SHAPES:]))} more, of {len(ranked) - len(shown)} other shapes or lines"
     if trace.dropped:
         yield f"  and {trace.dropped} more, which were counted but not kept (Settings.max_statements)"
+
+
+def _other_lines(others: list[str], width: int) -> Iterator[str]:
+    kinds = list(dict.fromkeys(others))
+    more = f" and {len(kinds) - MAX_SHAPES} more" if len(kinds) > MAX_SHAPES else ""
+    text = f"none that counts, but {plural(len(others), 'other statement')}: {', '.join(kinds[:MAX_SHAPES])}{more}"
+    yield from _wrapped(text, width, "  ", "  ")
 
 
 def _finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:

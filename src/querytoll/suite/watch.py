@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from threading import Lock
@@ -10,8 +11,8 @@ from typing import Final, Literal
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import Request, assemble
-from querytoll.detect import Ignoring, default_detectors, judge
-from querytoll.errors import Faults
+from querytoll.detect import RULES, Ignoring, default_detectors, judge
+from querytoll.errors import ConfigurationError, Faults
 from querytoll.model import Finding, Kind, Report, Trace
 from querytoll.settings import Settings
 from querytoll.suite.results import Results
@@ -36,14 +37,31 @@ class Rules:
 
     Args:
         wanted: slugs, `*` for any run of characters; None: all that do not depend on the machine's speed.
+
+    Raises:
+        ConfigurationError: there is no such rule, so that nothing could ever be found.
     """
 
     wanted: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_rules(self.wanted or ())
 
     def __contains__(self, rule: str) -> bool:
         if self.wanted is None:
             return rule not in TIMED
         return any(fnmatchcase(rule, pattern) for pattern in self.wanted)
+
+
+def check_rules(patterns: Iterable[str]) -> None:
+    """Refuse a pattern that no rule's slug matches.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(rule, pattern) for rule in RULES):
+            raise ConfigurationError(f"there is no rule {pattern!r}; the rules are {', '.join(sorted(RULES))}")
 
 
 @dataclass(slots=True)
