@@ -299,7 +299,9 @@ def test_no_plans_but_postgresqls() -> None:
         connection.execute(text("CREATE TABLE orders (id int)"))
         with pytest.raises(QueryAssertionError) as caught, assert_uses_index("orders"):
             connection.execute(text("SELECT id FROM orders"))
-    assert str(caught.value).startswith("expected an index of orders to be used, but PostgreSQL was not asked\n\n  1x")
+    assert str(caught.value).startswith(
+        "expected an index of orders to be used, but plans are PostgreSQL's only\n\n  1x"
+    )
 
 
 def test_only_the_blocks_statements_are_asked_about(engine: Engine) -> None:

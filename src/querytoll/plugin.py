@@ -364,7 +364,9 @@ def _show_statements(item: pytest.Item, report: pytest.TestReport) -> None:
     recording = item.stash.get(_queries, None)
     if recording is not None and item.funcargs.get("queries") is recording:  # type: ignore[attr-defined]
         shown = full_sql(recording.report) if item.config.get_verbosity() > 0 else statements(recording.report)
-        report.sections.append((f"querytoll: {recording.count} queries so far", shown))
+        report.sections.append(
+            (f"querytoll: {recording.count} quer{'y' if recording.count == 1 else 'ies'} so far", shown)
+        )
 
 
 class _Painting:

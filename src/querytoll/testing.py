@@ -155,6 +155,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         rank: Rank | None = None,
         **what: Unpack[What],
     ) -> None:
+        __tracebackhide__ = True
         unknown = what.keys() - What.__annotations__
         if unknown:  # a filter with an error in its name would let everything pass
             raise TypeError(f"unexpected keyword argument {', '.join(sorted(unknown))!r}")
@@ -178,6 +179,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         Raises:
             WindowError: the block has not ended.
         """
+        __tracebackhide__ = True
         if self._report is None:
             raise WindowError("the recording is not complete yet: read it after the `with` block")
         return self._report
@@ -522,7 +524,7 @@ class IndexRecording(Recording):
             if self._accesses.errors:
                 why = f"the server did not tell the plan ({self._accesses.errors[0]})"
             else:
-                why = "PostgreSQL was not asked" if self.count else f"nothing read {self._only.table}"
+                why = "plans are PostgreSQL's only" if self.count else f"nothing read {self._only.table}"
             return f"expected {wanted} to be used, but {why}"
         others = sorted({access.index for access in self._missed() if access.index is not None})
         got = f"got {' and '.join(others)}" if others else "got none"

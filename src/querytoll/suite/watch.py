@@ -59,6 +59,7 @@ def check_rules(patterns: Iterable[str]) -> None:
     Raises:
         ConfigurationError: there is one.
     """
+    __tracebackhide__ = True
     for pattern in patterns:
         if not any(fnmatchcase(rule, pattern) for rule in RULES):
             raise ConfigurationError(f"there is no rule {pattern!r}; the rules are {', '.join(sorted(RULES))}")
