@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -364,9 +365,8 @@ def _show_statements(item: pytest.Item, report: pytest.TestReport) -> None:
     recording = item.stash.get(_queries, None)
     if recording is not None and item.funcargs.get("queries") is recording:  # type: ignore[attr-defined]
         shown = full_sql(recording.report) if item.config.get_verbosity() > 0 else statements(recording.report)
-        report.sections.append(
-            (f"querytoll: {recording.count} quer{'y' if recording.count == 1 else 'ies'} so far", shown)
-        )
+        noun = "query" if recording.count == 1 else "queries"
+        report.sections.append((f"querytoll: {recording.count} {noun} so far", shown))
 
 
 class _Painting:
@@ -380,7 +380,8 @@ class _Painting:
         """Have the terminal's writer painted with where it shows the report."""
         if getattr(report, "querytoll_unmet", False) and report.longrepr is not None:
             shown: Any = report.longrepr if hasattr(report.longrepr, "toterminal") else _Text(report.longrepr)
-            shown.toterminal = functools.partial(self._show, shown.toterminal)
+            with suppress(Exception):  # another plugin's, which cannot be changed, is shown as it is
+                shown.toterminal = functools.partial(self._show, shown.toterminal)
             report.longrepr = shown
 
     def _show(self, show: Callable[[Any], None], writer: Any) -> None:

@@ -133,9 +133,9 @@ def test_forced_colours_are_not_ours_in_xml(run: Runner, monkeypatch: pytest.Mon
 
 
 def test_the_short_summary_has_room_for_what_was_expected(run: Runner) -> None:
-    """The name of the class is left out there."""
+    """The name of the class is left out there; older versions of pytest say nothing of a marker there."""
     run(FAULTY).stdout.fnmatch_lines_random(
-        [f"FAILED test_app.py::test_{name} - expected at most 2 queries, got 6" for name in ("block", "marker")]
+        ["FAILED test_app.py::test_block - expected at most 2 queries, got 6", "FAILED test_app.py::test_marker*"]
     )
 
 
