@@ -282,7 +282,8 @@ def _holders(pool: Any, hold: Hold) -> tuple[Holder, ...]:
     """
     if hold.got - hold.asked <= LONG_WAIT_SECONDS:
         return ()
-    held: WeakSet[Hold] = pool._querytoll_held
+    # The set itself cannot be walked while other threads add to it.
+    held = [other for known in tuple(pool._querytoll_held.data) if (other := known()) is not None]
     others = [other for other in held if other is not hold and (other.back is None or other.back >= hold.asked)]
     return tuple([other.holder for other in others if other.holder is not None])
 
