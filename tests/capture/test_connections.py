@@ -170,12 +170,14 @@ async def test_a_transaction_that_began_before_the_window_counts_from_it(databas
     assert 0 <= transaction.began <= transaction.elapsed + transaction.began <= seen.trace.elapsed
 
 
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "autocommit"])
 @pytest.mark.parametrize("how", ["engine", "connection", "engine option"])
-async def test_autocommit_is_no_transaction(database: Database, watch: Watching, how: str) -> None:
-    engine = database.engine(**({"isolation_level": "AUTOCOMMIT"} if how == "engine" else {}))
+async def test_autocommit_is_no_transaction(database: Database, watch: Watching, how: str, level: str) -> None:
+    """However it is written: SQLAlchemy takes it in any case."""
+    engine = database.engine(**({"isolation_level": level} if how == "engine" else {}))
     if how == "engine option":
-        engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-    options = {"isolation_level": "AUTOCOMMIT"} if how == "connection" else {}
+        engine = engine.execution_options(isolation_level=level)
+    options = {"isolation_level": level} if how == "connection" else {}
     with watch() as seen:
         await run(engine, leave_open, **options)
         await run(engine, commit, **options)

@@ -547,6 +547,25 @@ async def test_a_window_is_bounded_and_counts_what_it_drops(database: Database, 
     assert (len(all_of_it.statements), all_of_it.trace.dropped) == (12, 0)
 
 
+@pytest.mark.drivers("asyncpg", "psycopg", "sqlite")
+async def test_equal_texts_of_many_kilobytes_are_kept_once(database: Database, watch: Watching) -> None:
+    """Promise 3: an import by insertmanyvalues makes a new text for every batch, of a size with its rows."""
+    engine = database.engine()
+
+    def load(connection: Connection) -> None:
+        for batch in range(8):
+            rows = [{"label": f"{batch}.{n}"} for n in range(400)]
+            connection.execute(insert(Shelf).returning(Shelf.id), rows[:200])
+            connection.execute(insert(Shelf).returning(Shelf.label), rows[200:])
+
+    with watch() as seen:
+        await run(engine, load)
+        texts = [row[0] for row in seen.window.rows]
+    assert min(map(len, texts)) > 1_000
+    assert len({id(sql) for sql in texts}) == len(set(texts)) == 2
+    assert len(seen.statements) == 16
+
+
 # Bind values
 
 MARKER = "s3cr3t"

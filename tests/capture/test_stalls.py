@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -53,6 +54,27 @@ def loop() -> Loop:
 @pytest.fixture
 def sampler(loop: Loop) -> StallSampler:
     return StallSampler(loop, lambda: loop.now)  # type: ignore[arg-type]
+
+
+def test_stalls_are_read_in_a_thread_while_the_loop_goes_on(sampler: StallSampler) -> None:
+    """Large traces are made in a thread."""
+    done = threading.Event()
+
+    def stall() -> None:
+        while not done.is_set():
+            sampler._stalls.append((0.0, 1.0))
+
+    ticking = threading.Thread(target=stall)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    ticking.start()
+    try:
+        counts = {len(sampler.since(0.5)) for _ in range(20_000)}
+    finally:
+        done.set()
+        ticking.join()
+        sys.setswitchinterval(interval)
+    assert max(counts) > 100
 
 
 # With a clock of our own

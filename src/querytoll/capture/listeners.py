@@ -35,6 +35,7 @@ _NOTHING: Final = object()
 """The parameters of a statement that the driver gets without any."""
 _MANY_ROWS: Final = 200
 _LONG_SECONDS: Final = 0.005
+_LONG_TEXT: Final = 1_000
 
 
 def attach(engines: Iterable[Any] | None = None) -> None:
@@ -181,6 +182,8 @@ def record(
             hold = link.hold
             span = link.span or _span(link, context, tap, started, stack)
         many = context.execute_style is not _SINGLE
+        if many and len(statement) >= _LONG_TEXT:
+            statement = _kept(first.rows, statement)
         row = (
             statement,
             started,
@@ -221,6 +224,11 @@ def _seeing(scope: Scope, context: Any) -> tuple[Window, ...]:
     return tuple([window for window in (*scope.windows, *everywhere) if window.sees(context.dialect)])
 
 
+def _kept(rows: list[Row], sql: str) -> str:
+    """Return an equal text that is kept already: insertmanyvalues makes one of many kilobytes for every batch."""
+    return next((row[0] for row in rows[-8:] if row[0] == sql), sql)
+
+
 def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, int]:
     """Return the entities of a large joined load, and the bytes of a long one's rows; 0 where there is none of it."""
     return (
@@ -259,8 +267,8 @@ def _detached(windows: tuple[Window, ...], row: Row) -> Row:
 def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, ...]) -> Span:
     """Note the transaction that begins with a statement."""
     isolation = context.root_connection.get_execution_options().get("isolation_level")
-    isolation = isolation or context.dialect._on_connect_isolation_level
-    span = link.span = Span(tap, started, stack, autocommit=isolation == "AUTOCOMMIT")
+    isolation = isolation or context.dialect._on_connect_isolation_level or ""
+    span = link.span = Span(tap, started, stack, autocommit=isolation.upper() == "AUTOCOMMIT")
     hold = link.hold
     hold.tap = hold.tap or tap
     hold.stack = hold.stack or stack

@@ -52,7 +52,8 @@ class StallSampler:
     def since(self, moment: float) -> list[Interval]:
         """Return the stalls that ended after the moment, oldest first."""
         recent: list[Interval] = []
-        for stall in reversed(self._stalls):
+        # A copy: a large trace is made in a thread, while the loop goes on ticking.
+        for stall in reversed(tuple(self._stalls)):
             if stall[1] <= moment:
                 break
             recent.append(stall)
