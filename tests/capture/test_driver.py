@@ -13,7 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from querytoll.capture import Capture, driver
+from querytoll.capture.assemble import assemble
 from querytoll.capture.connections import faults
+from querytoll.model import Trace
 from tests.capture.watching import Watch
 
 Watching = Callable[[], Watch]
@@ -135,6 +137,27 @@ async def test_windows_see_raw_calls_by_the_same_rules(raw: Any, capture: Captur
         assert "s3cr3t" not in repr(seen.trace)
         assert seen.only.bind_count == 1
         assert seen.only.window == inner.window.serial
+
+
+async def test_a_raw_call_of_a_task_that_outlives_its_request_is_reported(raw: Any, capture: Capture) -> None:
+    """As SQLAlchemy's are: in a trace of its own, not in the request's."""
+    traces: list[Trace] = []
+    leaving = Capture(capture.sites, capture.faults, outlived=lambda left: traces.append(assemble(left)))
+    ended = asyncio.Event()
+
+    async def outlive() -> None:
+        await ended.wait()
+        await raw.fetch("SELECT 1")
+
+    with Watch(leaving) as request:
+        task = asyncio.create_task(outlive())
+        await asyncio.sleep(0)
+    ended.set()
+    await task
+    await asyncio.sleep(0)
+    (trace,) = traces
+    assert [(statement.sql, statement.detached) for statement in trace.statements] == [("SELECT 1", True)]
+    assert request.statements == ()
 
 
 async def test_a_fault_of_ours_never_reaches_a_raw_call(

@@ -635,7 +635,7 @@ def test_a_fault_outside_of_windows_never_reaches_the_application(
     """What runs for nobody's sake harms nobody either."""
     for target, name in INJECTIONS.values():
         monkeypatch.setattr(target, name, explode)
-    monkeypatch.setattr(window_module, "outliving", explode)
+    monkeypatch.setattr(window_module, "_outlived", explode)
     engine = create_engine(sqlite_url, poolclass=NullPool)
     for _ in range(2):
         with engine.connect() as connection:

@@ -195,7 +195,7 @@ def _statements(
 def _streamed(stream: Stream, hold: Hold | None, started: float, ended: float, window: Window) -> tuple[float, float]:
     """Return when a streamed result ended, and the seconds until then in which its reader did something else."""
     until = ended_at(stream, hold, ended, window)
-    return until, until - ended - stream.fetching
+    return until, max(0.0, until - ended - stream.fetching)
 
 
 def _watched(

@@ -16,7 +16,7 @@ from querytoll.capture.connections import faults, first_checkout
 from querytoll.capture.failure import code_of
 from querytoll.capture.scope import NOWHERE, current
 from querytoll.capture.stays import Tap
-from querytoll.capture.window import Row, everywhere
+from querytoll.capture.window import Row, detached, everywhere
 
 _METHODS: Final = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 _WATCHED: Final = "_querytoll_watched"
@@ -76,7 +76,7 @@ def _record(
     name: str, query: str, args: Any, started: float, ended: float, result: Any, error: BaseException | None
 ) -> None:
     scope = current.get() or NOWHERE
-    windows = [window for window in (*scope.windows, *everywhere) if not window.closed and window.capture.only is None]
+    windows = [window for window in (*scope.windows, *everywhere) if window.capture.only is None]
     if not windows:
         return
     many = name == "executemany"
@@ -102,7 +102,10 @@ def _record(
         windows[0].serial,
     )
     for window in windows:
-        window.add(row)
+        if not window.closed:
+            window.add(row)
+        elif window is windows[0]:
+            row = detached(windows, row)
 
 
 def _rows(name: str, result: Any) -> int:

@@ -24,7 +24,7 @@ from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
 from querytoll.capture.stays import Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
-from querytoll.capture.window import UNITS, Entry, Row, Window, everywhere, outliving
+from querytoll.capture.window import Entry, Row, Window, detached, everywhere
 from querytoll.model import Site
 
 # Frames between the call-site walk and the first that can be the application's: record, the listener, and
@@ -212,7 +212,7 @@ def record(
                 else:
                     window.dropped += 1
             elif window is first:
-                row = _detached(windows, row)
+                row = detached(windows, row)
         if seconds >= capture.sampler_seconds:
             sample(Slow(first, Entry._make(row), cursor, None if parameters is _NOTHING else parameters, context))
     except Exception as fault:
@@ -250,18 +250,6 @@ def sample(slow: Slow) -> None:
             capture.sampler(slow)
         except Exception as fault:
             capture.faults.caught("explain", fault)
-
-
-def _detached(windows: tuple[Window, ...], row: Row) -> Row:
-    """Return the row of a statement whose request has ended, told to the window of its task as well."""
-    closed = windows[0]
-    if closed.kind == "block" and any(not window.closed and window.kind in UNITS for window in windows):
-        return row  # of a task that outlived a block of a request, not the request
-    row = Entry._make(row)._replace(detached=True)
-    heir = outliving(closed, row.started)
-    if heir is not None:
-        heir.add(row)
-    return row
 
 
 def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, ...]) -> Span:

@@ -53,6 +53,9 @@ class ignore:
     Args:
         rule: slug of the rule (`n-plus-one`).
         reason: why the code is right as it is; kept with the statements.
+
+    Raises:
+        ConfigurationError: it decorates a generator function.
     """
 
     __slots__ = ("_entry",)

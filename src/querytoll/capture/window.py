@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -223,10 +223,22 @@ class Window:
             self.holds.append(hold)
 
 
+def detached(windows: Sequence[Window], row: Row) -> Row:
+    """Return the row of a statement whose innermost window has closed, told to the window of its task as well."""
+    closed = windows[0]
+    if closed.kind == "block" and any(not window.closed and window.kind in UNITS for window in windows):
+        return row  # of a task that outlived a block of a request, not the request
+    entry = Entry._make(row)._replace(detached=True)
+    heir = _outlived(closed, entry.started)
+    if heir is not None:
+        heir.add(entry)
+    return entry
+
+
 _outliving: Final[WeakKeyDictionary[asyncio.Task[Any], Window]] = WeakKeyDictionary()
 
 
-def outliving(closed: Window, began: float) -> Window | None:
+def _outlived(closed: Window, began: float) -> Window | None:
     """Return the window of a task that outlived its request, opened at its first statement; None outside of tasks.
 
     It began with that statement, and ends with the task, or after `DETACHED_SECONDS`, so that a task that runs for ever
