@@ -21,9 +21,9 @@ from sqlalchemy import create_engine
 from querytoll.capture import connections, pools
 from querytoll.errors import ConfigurationError
 from querytoll.model import Checkout, Finding, Outcome, Report, Shape, Statement, Trace, Transaction
+from querytoll.sinks.guard import Guard
 from querytoll.sinks.prometheus import PrometheusSink, exposition
 from querytoll.sinks.prometheus.cells import Bins, Cells, Distant, Sums
-from querytoll.sinks.prometheus.guard import Guard
 from querytoll.sinks.prometheus.metrics import STATEMENT_BUCKETS
 from querytoll.sinks.prometheus.series import MAX_PAIRS, MAX_POOLS, MAX_SQLSTATES
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from threading import Lock
+from collections.abc import Iterable
 from typing import Final
 
 from opentelemetry import metrics
@@ -11,11 +10,10 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from querytoll import __version__
 from querytoll.model import Checkout, Report, Statement, Trace
+from querytoll.sinks.guard import OTHER, Guard
 from querytoll.sinks.otel.attributes import Attributes, database_of, error_of, text
 from querytoll.sinks.otel.instrumentation import NAME, SCHEMA_URL
 
-OTHER: Final = "other"
-"""What is over a limit."""
 MAX_POOLS: Final = 20
 MAX_RULES: Final = 50
 MAX_ERRORS: Final = 50
@@ -70,13 +68,13 @@ class Metrics:
         meter.create_observable_gauge(
             "querytoll.sample_rate", [self._observe_rate], unit="1", description="Share of requests that is profiled."
         )
-        self._pools = Limit(MAX_POOLS)
-        self._summaries = Limit(max_summaries)
-        self._errors = Limit(MAX_ERRORS)
-        self._rules = Limit(MAX_RULES)
-        self._places = Limit(max_places)
-        self._pairs = Limit(MAX_SETS)
-        self._sets = Limit(MAX_SETS)
+        self._pools = Guard(MAX_POOLS)
+        self._summaries = Guard(max_summaries)
+        self._errors = Guard(MAX_ERRORS)
+        self._rules = Guard(MAX_RULES)
+        self._places = Guard(max_places)
+        self._pairs = Guard(MAX_SETS)
+        self._sets = Guard(MAX_SETS)
         self._operations: dict[tuple[str, str, str | None], Attributes] = {}
 
     def count(self, trace: Trace) -> None:
@@ -130,28 +128,6 @@ class Metrics:
         if self._pool(engine) != OTHER:
             return {**attributes}
         return {"db.system.name": attributes["db.system.name"]}
-
-
-class Limit:
-    """Admits the first values that it sees."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: set[Hashable] = set()
-        self._lock = Lock()
-
-    def admits(self, value: Hashable) -> bool:
-        """The value is among the first."""
-        if value in self._known:
-            return True
-        with self._lock:
-            if len(self._known) < self._most:
-                self._known.add(value)
-            return value in self._known
-
-    def fold(self, value: str) -> str:
-        """The value if it is admitted, else `other`."""
-        return value if self.admits(value) else OTHER
 
 
 def _place(trace: Trace) -> dict[str, str]:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from querytoll.capture.pools import Holder, PoolState
+from querytoll.sinks.guard import ABSENT, Guard, label
 from querytoll.sinks.prometheus.cells import Bins, Cell, Cells
-from querytoll.sinks.prometheus.guard import ABSENT, Guard, label
 from querytoll.sinks.prometheus.metrics import POOL_BUCKETS, TRANSACTION_BUCKETS, Metrics
 
 CountBlocked = Callable[[str, tuple[str, str]], None]

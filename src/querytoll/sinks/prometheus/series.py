@@ -12,9 +12,9 @@ from prometheus_client import Counter
 
 from querytoll.errors import Part
 from querytoll.model import Finding, Kind, Report, Statement, Trace
+from querytoll.sinks.guard import ABSENT, OTHER, Guard, label
 from querytoll.sinks.prometheus.cells import Bins, Cell, Cells, Sums
 from querytoll.sinks.prometheus.grouping import grouped
-from querytoll.sinks.prometheus.guard import ABSENT, OTHER, Guard, label
 from querytoll.sinks.prometheus.metrics import (
     COUNT_BUCKETS,
     REQUEST_BUCKETS,
@@ -76,13 +76,13 @@ class Series:
         self.metrics = metrics = Metrics()
         self.cells = cells = Cells()
         folded = {name: cells.counter(metrics.folded.labels(name)) for name in _FOLDABLE}
-        self._guard_routes = Guard(0, folded["route"])
-        self._guard_queries = Guard(0, folded["query"])
-        self._guard_pools = Guard(MAX_POOLS, folded["pool"])
-        self._guard_operations = Guard(MAX_OPERATIONS, folded["operation"])
-        self._guard_sqlstates = Guard(MAX_SQLSTATES, folded["sqlstate"])
-        self._guard_rules = Guard(MAX_RULES, folded["rule"])
-        self._guard_pairs = Guard(MAX_PAIRS, folded["pair"])
+        self._guard_routes = Guard(0, folded["route"].inc)
+        self._guard_queries = Guard(0, folded["query"].inc)
+        self._guard_pools = Guard(MAX_POOLS, folded["pool"].inc)
+        self._guard_operations = Guard(MAX_OPERATIONS, folded["operation"].inc)
+        self._guard_sqlstates = Guard(MAX_SQLSTATES, folded["sqlstate"].inc)
+        self._guard_rules = Guard(MAX_RULES, folded["rule"].inc)
+        self._guard_pairs = Guard(MAX_PAIRS, folded["pair"].inc)
         self._routes: dict[tuple[str, str], Route] = {}
         self._queries: dict[str, _Query] = {}
         self._statements: dict[tuple[str, str], Bins] = {}

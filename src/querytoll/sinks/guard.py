@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from threading import Lock
-
-from querytoll.sinks.prometheus.cells import Cell
 
 OTHER = "other"
 """Label value of everything that a guard folds."""
@@ -16,9 +14,9 @@ MAX_LABEL_LENGTH = 200
 
 
 class Guard:
-    """Admits the first values of a label, and counts every further occurrence as folded."""
+    """Admits the first values of a label, and counts every further occurrence as folded, where somebody counts."""
 
-    def __init__(self, limit: int, folded: Cell) -> None:
+    def __init__(self, limit: int, folded: Callable[[int], object] | None = None) -> None:
         self.limit = limit
         self._folded = folded
         self._known: set[Hashable] = set()
@@ -32,8 +30,8 @@ class Guard:
             if len(self._known) < self.limit:
                 self._known.add(value)
             admitted = value in self._known
-        if not admitted:
-            self._folded.inc(1)
+        if not admitted and self._folded is not None:
+            self._folded(1)
         return admitted
 
     def fold(self, value: str) -> str:
