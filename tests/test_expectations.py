@@ -295,10 +295,12 @@ def test_nothing_of_the_table(engine: Engine) -> None:
 
 def test_no_plans_but_postgresqls() -> None:
     """On another server nothing is proven either, and the text says why and what was sent."""
-    with create_engine("sqlite://").connect() as connection:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
         connection.execute(text("CREATE TABLE orders (id int)"))
         with pytest.raises(QueryAssertionError) as caught, assert_uses_index("orders"):
             connection.execute(text("SELECT id FROM orders"))
+    engine.dispose()
     assert str(caught.value).startswith(
         "expected an index of orders to be used, but plans are PostgreSQL's only\n\n  1x"
     )
