@@ -115,7 +115,7 @@ def _statements(
     ) in rows:  # fmt: skip
         stalled = 0.0
         if stream is not None:
-            ended, stalled = _streamed(stream, hold, started, ended, window)
+            ended, stalled = _streamed(stream, hold, ended, window)
             count, error = stream.rows, stream.error or error
         if hold is not ledger.hold:
             ledger.turn(hold, busy)
@@ -192,7 +192,7 @@ def _statements(
     return statements
 
 
-def _streamed(stream: Stream, hold: Hold | None, started: float, ended: float, window: Window) -> tuple[float, float]:
+def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:
     """Return when a streamed result ended, and the seconds until then in which its reader did something else."""
     until = ended_at(stream, hold, ended, window)
     return until, max(0.0, until - ended - stream.fetching)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -468,17 +468,6 @@ def _sort_key(key: str) -> SortKey:
     refs = list(references(parse(text)))
     simple = len(refs) == 1 and re.fullmatch(r'(?:[\w$]+|"[^"]+")(?:\.(?:[\w$]+|"[^"]+"))?', text) is not None
     return SortKey(text, refs[0] if simple else None, descending, nulls)
-
-
-def columns_of(texts: Iterable[str]) -> list[Ref]:
-    """Columns of a list of expressions, where each is a bare column; empty where one is not."""
-    found: list[Ref] = []
-    for text in texts:
-        refs = list(references(parse(text)))
-        if len(refs) != 1 or not re.fullmatch(r'(?:[\w$]+|"[^"]+")(?:\.(?:[\w$]+|"[^"]+"))?', text):
-            return []
-        found.append(refs[0])
-    return found
 
 
 _NUMERIC_CASTS = words("numeric|double precision|bigint|integer|real|smallint|uuid|boolean|character|bpchar", "|")
