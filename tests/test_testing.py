@@ -605,7 +605,7 @@ def test_a_fault_of_ours_does_not_replace_the_blocks_exception(sync_engine: Engi
     def work() -> None:
         with recording:
             assert recording._window is not None
-            recording._window.entries.append("unreadable")  # type: ignore[arg-type]
+            recording._window.rows.append("unreadable")  # type: ignore[arg-type]
             raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine") as caught:

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from querytoll.capture import Window
 from querytoll.capture.assemble import Request, so_far
 from querytoll.capture.reads import Returned
-from querytoll.capture.window import STACK
 from querytoll.errors import Faults
 from querytoll.model import Kind
 from querytoll.routing import (
@@ -168,7 +167,7 @@ class _Observed:
     def _locate(self, request: Request) -> None:
         """Note what tells the parts of the request apart, and whose statements have no line of their own."""
         request.dependencies = dependency_codes(self._scope)
-        if not all(row[STACK] for row in self._window.rows):
+        if not all(row[0].stack for row in self._window.rows):
             code = endpoint_code(self._scope)
             if code is not None:
                 request.endpoint = self._window.capture.sites.definition(code)

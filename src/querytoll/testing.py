@@ -13,8 +13,8 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
+from querytoll.capture.calls import Call, Row
 from querytoll.capture.scope import current
-from querytoll.capture.window import Entry
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, QueryAssertionError, WindowError
 from querytoll.explain.indexed import Access, Accesses
@@ -85,11 +85,11 @@ class Only:
         parts = (self.operation, self.table and f"of {self.table}", self.engine and f"on {self.engine}")
         return " ".join(filter(None, parts))
 
-    def lets_pass(self, entry: Entry) -> bool:
+    def lets_pass(self, call: Call) -> bool:
         """Tell whether a statement counts."""
-        what = shape(entry.sql)
+        what = shape(call.sql)
         return (
-            self.engine in (None, entry.tap.name)
+            self.engine in (None, call.tap.name)
             and (self.table is None or self.table in what.tables or self.table in what.writes)
             and (self.operation is None or self.operation.upper() == what.operation)
         )
@@ -196,7 +196,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         return super().count + (self.trace.controls + ended if self._controls else 0)
 
     def _judged(self, window: Window) -> Report:
-        self._others = [shape(entry.sql).summary for entry in window.entries if not self._only.lets_pass(entry)]
+        self._others = [shape(row[0].sql).summary for row in window.rows if not self._only.lets_pass(row[0])]
         return judged(window, self._settings, self._ignoring, self._only)
 
     def _sees(self) -> bool:
@@ -600,7 +600,7 @@ class Queries(Reading):
         if self._window is None:
             raise WindowError("queries are recorded from the beginning of the test: a fixture cannot read them")
         window = copy.copy(self._window)
-        window.entries, window.holds = list(window.entries), list(window.holds)
+        window.rows, window.holds = list(window.rows), list(window.holds)
         window.ended = window.ended or window.now()
         return window
 
@@ -639,7 +639,7 @@ def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = 
     reports = [judge(assemble(request), detectors, faults, ignoring) for request in _parts(window)]
     findings = tuple(finding for report in reports for finding in report.findings)
     if only:
-        window.entries = [entry for entry in window.entries if only.lets_pass(entry)]
+        window.rows = [row for row in window.rows if only.lets_pass(row[0])]
     trace = assemble(window)
     if only:
         shapes = {statement.fingerprint for statement in trace.statements}
@@ -649,15 +649,15 @@ def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = 
 
 def _parts(window: Window) -> Iterator[Window]:
     """Yield what a recording saw of each request, and what it saw outside of requests, as windows of their own."""
-    entries: dict[int, list[Entry]] = {}
-    for entry in window.entries:
-        entries.setdefault(entry.window, []).append(entry)
+    rows: dict[int, list[Row]] = {}
+    for row in window.rows:
+        rows.setdefault(row[0].window, []).append(row)
     holders = {hold.holder.serial: hold.holder for hold in window.holds if isinstance(hold.holder, Window)}
-    for serial in {**entries, **holders}:
+    for serial in {**rows, **holders}:
         holder = holders.get(serial, window)
         part = copy.copy(window)
         part.kind, part.name = holder.kind, holder.name
-        part.entries = entries.get(serial, [])
+        part.rows = rows.get(serial, [])
         part.holds = [hold for hold in window.holds if hold.holder is holder]
         part.dropped = 0
         yield part

@@ -13,9 +13,9 @@ from querytoll.callsite import CallSites
 from querytoll.capture import Capture, Window
 from querytoll.capture.assemble import Request, assemble, so_far
 from querytoll.capture.binds import NONE
+from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.stays import Hold, Span, Tap
 from querytoll.capture.stream import Stream
-from querytoll.capture.window import Entry
 from querytoll.fingerprint import shape
 from querytoll.model import Site
 
@@ -29,6 +29,17 @@ END: Final = 100
 CAPTURE: Final = Capture(CallSites(Path(__file__).parent))
 
 
+class Entry:
+    """A row by the names of its parts, those of its call among them."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        call, self.started, self.ended, self.rows, _, rare = row
+        self.sql, self.stack, self.tap = call.sql, call.stack, call.tap
+        self.span, self.hold, self.detached = call.span, call.hold, call.detached
+        self.stream = rare.stream
+
+
 @st.composite
 def windows(draw: st.DrawFn) -> tuple[Window, list[Entry]]:
     """A closed window and its entries; moments are whole seconds, which can be counted."""
@@ -36,13 +47,13 @@ def windows(draw: st.DrawFn) -> tuple[Window, list[Entry]]:
     window.started, window.ended, window.closed = float(draw(st.integers(0, 3))), float(END), True
     holds = [_hold(draw) for _ in range(draw(st.integers(0, 3)))]
     spans = [_span(draw) for _ in range(draw(st.integers(0, 4)))]
-    entries = [_entry(draw, window, [*holds, None], [*spans, None]) for _ in range(draw(st.integers(0, 8)))]
+    calls = [_call(draw, [*holds, None], [*spans, None]) for _ in range(draw(st.integers(1, 5)))]
+    entries = [_entry(draw, window, calls) for _ in range(draw(st.integers(0, 8)))]
     entries.sort(key=lambda entry: entry.ended)
     for span in spans:
         _end(draw, span, [entry.ended for entry in entries if entry.span is span])
     window.holds = [hold for hold in holds if draw(st.booleans())]
-    # Rows are plain tuples, but for those of tasks that outlived their request.
-    window.rows = [entry if entry.detached else tuple(entry) for entry in entries]
+    window.rows = [entry.row for entry in entries]
     return window, entries
 
 
@@ -65,30 +76,24 @@ def _end(draw: st.DrawFn, span: Span, statements: list[float]) -> None:
         span.outcome = "committed"
 
 
-def _entry(draw: st.DrawFn, window: Window, holds: list[Hold | None], spans: list[Span | None]) -> Entry:
-    started = window.started + draw(st.integers(0, 30))
-    ended = started + draw(st.integers(0, 8))
-    return Entry(
-        sql=draw(st.sampled_from(TEXTS)),
-        started=started,
-        ended=ended,
-        rows=draw(st.integers(-1, 3)),
-        entities=0,
-        size=0,
-        many=False,
-        stream=_stream(draw, ended) if draw(st.integers(0, 3)) == 0 else None,
-        stack=draw(st.sampled_from(STACKS)),
-        subject=None,
-        binds=NONE,
+def _call(draw: st.DrawFn, holds: list[Hold | None], spans: list[Span | None]) -> Call:
+    return Call(
+        draw(st.sampled_from(TEXTS)),
+        draw(st.sampled_from(STACKS)),
+        draw(st.sampled_from((TAP, ASYNC))),
         span=draw(st.sampled_from(spans)),
         hold=draw(st.sampled_from(holds)),
-        error=None,
-        tap=draw(st.sampled_from((TAP, ASYNC))),
-        blocking=False,
         detached=draw(st.integers(0, 5)) == 0,
-        ignores=(),
         window=1,
     )
+
+
+def _entry(draw: st.DrawFn, window: Window, calls: list[Call]) -> Entry:
+    started = window.started + draw(st.integers(0, 30))
+    ended = started + draw(st.integers(0, 8))
+    stream = _stream(draw, ended) if draw(st.integers(0, 3)) == 0 else None
+    rare = PLAIN if stream is None else Rare(stream)
+    return Entry((draw(st.sampled_from(calls)), started, ended, draw(st.integers(-1, 3)), NONE, rare))
 
 
 def _stream(draw: st.DrawFn, opened: float) -> Stream:

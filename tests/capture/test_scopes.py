@@ -479,7 +479,7 @@ async def test_a_window_that_nobody_reports_for_forgets_what_comes_late(engine: 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert seen.statements == ()
-    assert seen.window.entries == []
+    assert seen.window.rows == []
 
 
 async def test_a_nested_window_in_an_outliving_task_is_not_detached(
@@ -673,7 +673,7 @@ async def test_a_scope_that_a_task_keeps_holds_no_statements(engine: AsyncEngine
         await ask(engine, *(f"n{n}" for n in range(5)))
     (scope,) = kept
     assert scope is not None
-    assert [left.entries + left.holds for left in scope.windows] == [[]]  # type: ignore[operator]
+    assert [left.rows + left.holds for left in scope.windows] == [[]]  # type: ignore[operator]
     assert len(seen.statements) == 5
     never.set()
     await task

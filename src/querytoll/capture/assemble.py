@@ -6,18 +6,25 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from querytoll.capture.calls import PLAIN, Call, Row
 from querytoll.capture.ledger import Ledger, busy_so_far, ended_at, new
 from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
 from querytoll.capture.stalls import Interval, overlap
-from querytoll.capture.stays import Hold, Span
+from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
-from querytoll.capture.window import Row, Window
+from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
-from querytoll.model import Load, Loaded, Phase, Site, Statement, Trace, Unread
+from querytoll.model import Ignore, Load, Loaded, Phase, Shape, Site, Statement, Trace, Unread
 
 Function = tuple[str, str]
 """File and qualified name."""
+_Part = tuple[
+    str, Shape, tuple[Site, ...], str | None, Load | None, int | None, Phase, str, bool, bool, tuple[Ignore, ...], int,
+    bool,
+]  # fmt: skip
+"""What the statements of a call have in common: text, shape, stack, relation, load, transaction, phase before the
+response began, engine, blocking, detached, ignores, window, and whether they wait for an event loop."""
 
 
 @dataclass(slots=True)
@@ -96,65 +103,40 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
 def _statements(
     rows: list[Row], window: Window, ledger: Ledger, request: Request, stalls: list[Interval], max_sql_length: int
 ) -> list[Statement]:
-    """Return the statements, transaction control excepted; the loop runs for every statement of every request.
-
-    What seldom changes from one to the next is looked up when it does.
-    """
+    """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
     statements: list[Statement] = []
-    relations: dict[object, str | None] = {}
+    parts: dict[int, _Part] = {}
     start, response_began = window.started, request.response_began
-    last_sql: str | None = None
-    last_stack: tuple[Site, ...] | None = None
-    last_span: Span | None = None
-    ordinal: int | None = None
-    before: Phase = "endpoint"
+    last: Call | None = None
     reached, busy = float("-inf"), 0.0
-    for (
-        sql, started, ended, count, entities, size, many, stream, stack, subject, binds, span, hold, error, tap,
-        blocking, detached, ignores, serial,
-    ) in rows:  # fmt: skip
-        stalled = 0.0
-        if stream is not None:
-            ended, stalled = _streamed(stream, hold, ended, window)
-            count, error = stream.rows, stream.error or error
-        if hold is not ledger.hold:
-            ledger.turn(hold, busy)
+    for call, started, ended, count, binds, rare in rows:
+        if call is not last:
+            last = call
+            if call.hold is not ledger.hold:
+                ledger.turn(call.hold, busy)
+            part = parts.get(id(call))
+            if part is None:
+                part = parts[id(call)] = _part(call, ledger, request, max_sql_length)
+            text, what, stack, name, load, ordinal, before, engine, blocking, detached, ignores, serial, waits = part
+        stalled, streamed = 0.0, False
+        error = entities = size = None
+        if rare is not PLAIN:
+            stream, error, entities, size = rare
+            if stream is not None:
+                streamed = True
+                ended, stalled = _streamed(stream, call.hold, ended, window)
+                count, error = stream.rows, stream.error or error
         if started >= reached:
             busy += ended - started
             reached = ended
         else:
             ledger.overlapping = True
-        if sql is not last_sql:
-            last_sql = sql
-            what = shape(sql)
-            text = sql if len(sql) <= max_sql_length else sql[:max_sql_length]
         if what.control:
-            ledger.note(span)
             continue
-        if span is not last_span:
-            last_span = span
-            ordinal = ledger.ordinal(span) if span is not None else None
         if ordinal is not None:
             ledger.counts[ordinal] += 1
-        if stalls and tap.is_async:
+        if waits and stalls:
             stalled = max(stalled, overlap(started, ended, stalls))
-        name: str | None = None
-        load: Load | None = None
-        if subject is not None:
-            if subject not in relations:
-                relations[subject] = relation(subject)
-            name = relations[subject]
-            if name is not None:
-                load = subject[1]
-        if detached:
-            phase: Phase = "background"
-        elif started >= response_began:
-            phase = request.phase(started, stack)
-        else:
-            if stack is not last_stack:
-                last_stack = stack
-                before = request.phase(started, stack)
-            phase = before
         digest, digests, values = binds
         statements.append(
             new(
@@ -166,16 +148,16 @@ def _statements(
                     ended - started,
                     stalled,
                     count if count >= 0 else None,
-                    many,
-                    stream is not None,
+                    call.many,
+                    streamed,
                     stack,
                     name,
                     load,
                     digest,
                     ordinal,
-                    phase,
+                    before if started < response_began or detached else request.phase(started, stack),
                     error,
-                    tap.name,
+                    engine,
                     blocking,
                     detached,
                     ignores,
@@ -192,6 +174,32 @@ def _statements(
     return statements
 
 
+def _part(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> _Part:
+    """Return what a call's statements have in common."""
+    what = shape(call.sql)
+    ordinal = None
+    if what.control:
+        ledger.note(call.span)
+    elif call.span is not None:
+        ordinal = ledger.ordinal(call.span)
+    name = relation(call.subject)
+    return (
+        call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
+        what,
+        call.stack,
+        name,
+        call.subject[1] if call.subject is not None and name is not None else None,
+        ordinal,
+        "background" if call.detached else request.phase(float("-inf"), call.stack),
+        call.tap.name,
+        call.blocking,
+        call.detached,
+        call.ignores,
+        call.window,
+        call.tap.is_async,
+    )
+
+
 def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:
     """Return when a streamed result ended, and the seconds until then in which its reader did something else."""
     until = ended_at(stream, hold, ended, window)
@@ -202,7 +210,7 @@ def _watched(
     window: Window, rows: list[Row], statements: list[Statement], request: Request
 ) -> tuple[tuple[Loaded, ...], tuple[Unread, ...]]:
     assert window.reads is not None
-    kept = (row for row in rows if not shape(row[0]).control)
+    kept = (row for row in rows if not shape(row[0].sql).control)
     try:
         return window.reads.facts(zip(kept, statements, strict=True), request.returned)
     except Exception as fault:
@@ -214,6 +222,5 @@ def _watched(
 
 def so_far(window: Window) -> tuple[int, float]:
     """Return the number of statements and the database time of a window that is still open."""
-    entries = window.entries
-    count = sum(not shape(entry.sql).control for entry in entries)
-    return count + window.dropped, busy_so_far(entries, window)
+    count = sum(not shape(row[0].sql).control for row in window.rows)
+    return count + window.dropped, busy_so_far(window)

@@ -21,7 +21,8 @@ from querytoll.capture.scope import Scope, current
 from querytoll.capture.stays import Held, Hold, Link, Tap
 from querytoll.model import Outcome
 
-_LINK: Final = "querytoll"
+LINK: Final = "querytoll"
+"""Key of a record's link."""
 _NEW: Final = "querytoll.new"
 
 LONG_WAIT_SECONDS: Final = 0.02
@@ -49,9 +50,9 @@ def link_of(connection: Any, moment: float) -> Link | None:
     if record is None:
         return None
     info = record.record_info
-    if _LINK in info:
-        return info[_LINK]  # type: ignore[no-any-return]
-    link = info[_LINK] = Link(Hold(moment, moment))
+    if LINK in info:
+        return info[LINK]  # type: ignore[no-any-return]
+    link = info[LINK] = Link(Hold(moment, moment))
     return link
 
 
@@ -92,7 +93,7 @@ def _watch_endings(dialect: Any, now: Callable[[], float] = time.perf_counter) -
     ) -> Callable[..., None]:
         def end(connection: Any, *args: Any, **options: Any) -> None:
             info = _info_of(of(connection))
-            link: Link | None = info.get(_LINK) if info else None
+            link: Link | None = info.get(LINK) if info else None
             span = link.span if link is not None else None
             if link is None or span is None or options.get("recover"):
                 return original(connection, *args, **options)
@@ -169,13 +170,13 @@ def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         if scope is None or not scope.windows or (tap is not None and tap.own):
             return
         info = record.record_info
-        if _LINK not in info:
+        if LINK not in info:
             now = _Clock.now()
             hold = Hold(now, now, tap, scope.windows[0])
             hold.stack = scope.windows[0].capture.sites.stack(3, "checkout")
-            info[_LINK] = Link(hold)
+            info[LINK] = Link(hold)
             pool._querytoll_held.out.add(hold)
-        _tell(pool, scope, info[_LINK].hold)
+        _tell(pool, scope, info[LINK].hold)
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -263,7 +264,7 @@ def _timed_connect(
 
 def _note_wait(pool: Any, info: dict[str, Any] | None, asked: float) -> None:
     """Complete what `on_checkout` noted by the moment the connection was asked for."""
-    link: Link | None = info.get(_LINK) if info is not None else None
+    link: Link | None = info.get(LINK) if info is not None else None
     if info is None or link is None or link.timed:
         return  # a connection that was out already: StaticPool and SingletonThreadPool share it
     link.timed = True
@@ -304,7 +305,7 @@ def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
 def on_checkin(dbapi_connection: Any, record: Any) -> None:
     """Pool event: the connection is back, or detached from its pool, whatever its transaction did."""
     try:
-        link: Link | None = record.record_info.pop(_LINK, None)
+        link: Link | None = record.record_info.pop(LINK, None)
         if link is not None:
             link.hold.back = _Clock.now()
             if link.hold.holder is not None:

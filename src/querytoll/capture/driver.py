@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from querytoll.capture.binds import NONE, binds_of
+from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.connections import faults, first_checkout
 from querytoll.capture.failure import code_of
 from querytoll.capture.scope import NOWHERE, current
 from querytoll.capture.stays import Tap
-from querytoll.capture.window import Row, detached, everywhere
+from querytoll.capture.window import detached, everywhere
 
 _METHODS: Final = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 _WATCHED: Final = "_querytoll_watched"
@@ -80,26 +81,16 @@ def _record(
     if not windows:
         return
     many = name == "executemany"
+    stack = windows[0].capture.sites.stack(3)
+    call = Call(query, stack, _TAP, many=many, ignores=scope.ignores, window=windows[0].serial)
+    binds = NONE if many else binds_of(args)
     row: Row = (
-        query,
+        call,
         started,
         ended,
         _rows(name, result) if error is None else -1,
-        0,
-        0,
-        many,
-        None,
-        windows[0].capture.sites.stack(3),
-        None,
-        NONE if many else binds_of(args),
-        None,
-        None,
-        None if error is None else code_of(error),
-        _TAP,
-        False,
-        False,
-        scope.ignores,
-        windows[0].serial,
+        binds,
+        PLAIN if error is None else Rare(error=code_of(error)),
     )
     for window in windows:
         if not window.closed:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from querytoll.capture.calls import Row
 from querytoll.capture.stalls import Interval
 from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
-from querytoll.capture.window import Entry, Row, Window
+from querytoll.capture.window import Window
 from querytoll.model import Checkout, Transaction
 
 new: Final = tuple.__new__
@@ -94,7 +95,7 @@ class Ledger:
         if not self.overlapping and len(spans) == 1 and self._is_last(spans[0]):
             self.busy += spans[0].ending
         elif self.overlapping or spans:
-            self.busy = _union([*intervals(map(Entry._make, rows), self._window), *endings(spans)])
+            self.busy = _union([*intervals(rows, self._window), *endings(spans)])
 
     def _is_last(self, span: Span) -> bool:
         """Tell whether a transaction ended after all statements: those of no transaction may follow it."""
@@ -121,15 +122,15 @@ def ended_at(stream: Stream, hold: Hold | None, ended: float, window: Window) ->
     return stream.ended or back or window.ended or ended
 
 
-def busy_so_far(entries: list[Entry], window: Window) -> float:
+def busy_so_far(window: Window) -> float:
     """Return the seconds in which statements, commits and rollbacks ran."""
-    spans = {id(entry.span): entry.span for entry in entries if entry.span is not None}
-    return _union([*intervals(entries, window), *endings(spans.values())])
+    spans = {id(row[0].span): row[0].span for row in window.rows if row[0].span is not None}
+    return _union([*intervals(window.rows, window), *endings(spans.values())])
 
 
-def intervals(entries: Iterable[Entry], window: Window) -> list[Interval]:
+def intervals(rows: Iterable[Row], window: Window) -> list[Interval]:
     """Return when statements ran."""
-    return [_interval(entry, window) for entry in entries]
+    return [_interval(row, window) for row in rows]
 
 
 def endings(spans: Iterable[Span]) -> list[Interval]:
@@ -137,15 +138,15 @@ def endings(spans: Iterable[Span]) -> list[Interval]:
     return [(span.ended - span.ending, span.ended) for span in spans if span.ended is not None]
 
 
-def _interval(entry: Entry, window: Window) -> Interval:
-    stream = entry.stream
-    return entry.started, entry.ended if stream is None else ended_at(stream, entry.hold, entry.ended, window)
+def _interval(row: Row, window: Window) -> Interval:
+    call, started, ended, *_, rare = row
+    return started, ended if rare.stream is None else ended_at(rare.stream, call.hold, ended, window)
 
 
 def _busy_by_hold(rows: list[Row], window: Window) -> dict[int, float]:
     found: dict[int, list[Interval]] = {}
-    for entry in map(Entry._make, rows):
-        found.setdefault(id(entry.hold), []).append(_interval(entry, window))
+    for row in rows:
+        found.setdefault(id(row[0].hold), []).append(_interval(row, window))
     return {key: _union(busy) for key, busy in found.items()}
 
 

@@ -19,12 +19,14 @@ from sqlalchemy.pool import Pool
 
 from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
+from querytoll.capture.calls import PLAIN, Call, Rare, Row
+from querytoll.capture.connections import LINK
 from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
 from querytoll.capture.stays import Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
-from querytoll.capture.window import Entry, Row, Window, detached, everywhere
+from querytoll.capture.window import Window, detached, everywhere
 from querytoll.model import Site
 
 # Frames between the call-site walk and the first that can be the application's: record, the listener, and
@@ -162,49 +164,29 @@ def record(
     try:
         if everywhere or not scope.plain:
             windows = _seeing(scope, context)
-        tap = connections.tap_of(context)
-        if not windows or tap.own or not context.root_connection._allow_autobegin:
+        if not windows:
             return
         first = windows[0]
         capture = first.capture
         stack = capture.sites.stack(_SKIP, statement)
-        code = None
-        if error is not None:
-            code = _failed(error, context, stack)
+        call = None
+        single = context.execute_style is _SINGLE and parameters is not _NOTHING
+        if single:
+            call = _known(context, statement, stack, scope, first)
+        if call is None:
+            call = _call(context, statement, stack, scope, first, started, single=single)
+            if call is None:
+                return
         seconds = ended - started
-        rows = cursor.rowcount if error is None else -1
-        entities = size = 0
-        if rows >= _MANY_ROWS or (rows > 0 and seconds > _LONG_SECONDS):
-            entities, size = _weight(context, cursor, rows, seconds)
-        link = connections.link_of(context._dbapi_connection, started)
-        span = hold = None
-        if link is not None:
-            hold = link.hold
-            span = link.span or _span(link, context, tap, started, stack)
-        many = context.execute_style is not _SINGLE
-        if many and len(statement) >= _LONG_TEXT:
-            statement = _kept(first.rows, statement)
-        row = (
-            statement,
-            started,
-            ended,
-            rows,
-            entities,
-            size,
-            many,
-            stream,
-            stack,
-            orm.subject(context),
-            NONE if many or parameters is _NOTHING else binds_of(parameters),
-            span,
-            hold,
-            code,
-            tap,
-            not tap.is_async and asyncio._get_running_loop() is not None,
-            False,
-            scope.ignores,
-            first.serial,
-        )
+        rows = -1
+        rare = PLAIN
+        if error is not None:
+            rare = Rare(stream, _failed(error, call))
+        else:
+            rows = cursor.rowcount
+            if stream is not None or rows >= _MANY_ROWS or (rows > 0 and seconds > _LONG_SECONDS):
+                rare = Rare(stream, None, *_weight(context, cursor, rows, seconds))
+        row = (call, started, ended, rows, binds_of(parameters) if single else NONE, rare)
         for window in windows:
             if not window.closed:
                 # As `Window.add` does, without the price of a call per statement.
@@ -215,10 +197,71 @@ def record(
             elif window is first:
                 row = detached(windows, row)
         if seconds >= capture.sampler_seconds:
-            sample(Slow(first, Entry._make(row), cursor, None if parameters is _NOTHING else parameters, context))
+            given = None if parameters is _NOTHING else parameters
+            sample(Slow(first, call, started, ended, rare.error, cursor, given, context))
     except Exception as fault:
         if windows:
             windows[0].capture.faults.caught("capture", fault)
+
+
+def _known(context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window) -> Call | None:
+    """Return the call that was made when the same line last sent the statement over the connection; None: it differs.
+
+    A loop makes one call, however often it turns.
+    """
+    record = context._dbapi_connection._connection_record
+    link: Link | None = None if record is None else record.record_info.get(LINK)
+    known = None if link is None else link.calls.get(sql)
+    if link is None or known is None:
+        return None
+    call, options, compiled = known
+    if (
+        call.span is not link.span
+        or call.window != first.serial
+        or call.ignores is not scope.ignores
+        or (call.stack is not stack and call.stack != stack)
+        or (not call.tap.is_async and call.blocking is not _on_a_loop())
+    ):
+        return None
+    if compiled is not context.compiled or options is not context.execution_options.get(orm.LOAD_OPTIONS):
+        return call if orm.subject(context) == call.subject else None
+    return call
+
+
+def _call(
+    context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, started: float, *, single: bool
+) -> Call | None:
+    """Note the call that a statement is the first of; None for the profiler's own and for those of a new connection."""
+    tap = connections.tap_of(context)
+    if tap.own or not context.root_connection._allow_autobegin:
+        return None
+    link = connections.link_of(context._dbapi_connection, started)
+    span = hold = None
+    if link is not None:
+        hold = link.hold
+        span = link.span or _span(link, context, tap, started, stack)
+    many = context.execute_style is not _SINGLE
+    call = Call(
+        _kept(first.rows, sql) if many and len(sql) >= _LONG_TEXT else sql,
+        stack,
+        tap,
+        many=many,
+        subject=orm.subject(context),
+        span=span,
+        hold=hold,
+        blocking=not tap.is_async and _on_a_loop(),
+        ignores=scope.ignores,
+        window=first.serial,
+    )
+    if single and link is not None:
+        # What is loaded for an object holds on to it.
+        options = context.execution_options.get(orm.LOAD_OPTIONS) if call.subject is None else _NOTHING
+        link.keep(call, options, context.compiled)
+    return call
+
+
+def _on_a_loop() -> bool:
+    return asyncio._get_running_loop() is not None
 
 
 def _seeing(scope: Scope, context: Any) -> tuple[Window, ...]:
@@ -227,7 +270,7 @@ def _seeing(scope: Scope, context: Any) -> tuple[Window, ...]:
 
 def _kept(rows: list[Row], sql: str) -> str:
     """Return an equal text that is kept already: insertmanyvalues makes one of many kilobytes for every batch."""
-    return next((row[0] for row in rows[-8:] if row[0] == sql), sql)
+    return next((row[0].sql for row in rows[-8:] if row[0].sql == sql), sql)
 
 
 def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, int]:
@@ -238,8 +281,8 @@ def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, 
     )
 
 
-def _failed(error: BaseException, context: Any, stack: tuple[Site, ...]) -> str:
-    annotate(error, orm.relation(orm.subject(context)), stack[0] if stack else None)
+def _failed(error: BaseException, call: Call) -> str:
+    annotate(error, orm.relation(call.subject), call.stack[0] if call.stack else None)
     return code_of(error)
 
 

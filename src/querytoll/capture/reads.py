@@ -29,7 +29,7 @@ from querytoll.capture.scope import current
 from querytoll.model import Loaded, Statement, Unread
 
 if TYPE_CHECKING:
-    from querytoll.capture.window import Row
+    from querytoll.capture.calls import Row
 
 MAX_INSTANCES: Final = 20_000
 """Instances that a window watches; beyond, nothing is proven."""
@@ -265,7 +265,7 @@ def _on_sent(_: Any, __: Any, statement: str, ___: Any, context: Any, ____: Any)
     for window in windows:
         try:
             row = window.rows[-1] if window.rows else None
-            if row is None or row[0] is not statement:
+            if row is None or row[0].sql != statement:
                 window.reads.doubt()  # dropped, of an engine that is not seen, or another thread's came between
             else:
                 window.reads.sent(row, compile_state, relations)

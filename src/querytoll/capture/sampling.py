@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from querytoll.capture.window import Entry, Window
+    from querytoll.capture.calls import Call
+    from querytoll.capture.window import Window
 
 
 class Slow(NamedTuple):
@@ -13,14 +14,19 @@ class Slow(NamedTuple):
 
     Args:
         window: the innermost one that saw it.
-        entry: as it was recorded.
+        call: what was sent.
+        started, ended: seconds of the monotonic clock.
+        error: SQLSTATE, else the name of the exception's class; None on success.
         cursor: SQLAlchemy's, open.
         parameters: as the driver got them; of an executemany a list of them.
         context: SQLAlchemy's execution context.
     """
 
     window: Window
-    entry: Entry
+    call: Call
+    started: float
+    ended: float
+    error: str | None
     cursor: Any
     parameters: Any
     context: Any

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from querytoll.capture.pools import Holder
 from querytoll.model import Outcome, Site
 
+if TYPE_CHECKING:
+    from querytoll.capture.calls import Call
+
+MAX_CALLS: Final = 100
+"""Statements that are remembered of a connection while it is checked out."""
 MAX_RETURNED: Final = 100
 """Connections that were given back during a wait: of more, the latest are told."""
 
@@ -87,11 +92,27 @@ class Held:
 
 
 class Link:
-    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection."""
+    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection.
 
-    __slots__ = ("hold", "span", "timed")
+    Attributes:
+        calls: the last of each statement, as `keep` takes it.
+    """
+
+    __slots__ = ("calls", "hold", "span", "timed")
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
         self.timed = False
         self.span: Span | None = None
+        self.calls: dict[str, tuple[Call, object, object]] = {}
+
+    def keep(self, call: Call, options: object, compiled: object) -> None:
+        """Remember a call for the statement's next execution.
+
+        Args:
+            call: what was sent.
+            options, compiled: SQLAlchemy's; with the same ones, it loads the same.
+        """
+        if len(self.calls) >= MAX_CALLS:
+            self.calls.clear()
+        self.calls[call.sql] = (call, options, compiled)

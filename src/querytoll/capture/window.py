@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from querytoll.callsite import CallSites
-from querytoll.capture.binds import Binds
-from querytoll.capture.orm import Subject
+from querytoll.capture.calls import Row
 from querytoll.capture.reads import Reads
 from querytoll.capture.sampling import Sampler
 from querytoll.capture.scope import Scope, current, leave
 from querytoll.capture.stalls import StallSampler, StallSamplers
-from querytoll.capture.stays import Hold, Span, Tap
-from querytoll.capture.stream import Stream
+from querytoll.capture.stays import Hold
 from querytoll.errors import Faults
-from querytoll.model import Ignore, Kind, Site
+from querytoll.model import Kind
 from querytoll.settings import Settings
 
 _samplers: Final = StallSamplers()
@@ -35,41 +33,6 @@ UNITS: Final[frozenset[Kind]] = frozenset(("request", "websocket", "task"))
 
 DETACHED_SECONDS: Final = 60.0
 """A task that outlives its request is reported at least this often."""
-
-
-Row = tuple[
-    str, float, float, int, int, int, bool, Stream | None, tuple[Site, ...], Subject | None, Binds, Span | None,
-    Hold | None, str | None, Tap, bool, bool, tuple[Ignore, ...], int,
-]  # fmt: skip
-"""An entry's fields: to make it a named tuple would cost as much again as the rest of its recording."""
-
-
-class Entry(NamedTuple):
-    """A statement as it was seen, in moments of the monotonic clock; what can wait is done when the window closes."""
-
-    sql: str
-    started: float
-    ended: float
-    rows: int
-    entities: int
-    size: int
-    many: bool
-    stream: Stream | None
-    stack: tuple[Site, ...]
-    subject: Subject | None
-    binds: Binds
-    span: Span | None
-    hold: Hold | None
-    error: str | None
-    tap: Tap
-    blocking: bool
-    detached: bool
-    ignores: tuple[Ignore, ...]
-    window: int
-
-
-STACK: Final = Entry._fields.index("stack")
-"""Its place in a row."""
 
 
 @dataclass(slots=True)
@@ -201,15 +164,6 @@ class Window:
         """Tell whether the engine is one of those that the window is for."""
         return self.capture.only is None or id(dialect) in self.capture.only
 
-    @property
-    def entries(self) -> list[Entry]:
-        """What was seen, in the order in which it ended."""
-        return [row if isinstance(row, Entry) else Entry._make(row) for row in self.rows]
-
-    @entries.setter
-    def entries(self, entries: Iterable[Entry]) -> None:
-        self.rows = list(entries)
-
     def add(self, row: Row) -> None:
         """Keep what was seen, or count it where there is no more room."""
         if len(self.rows) < self.limit:
@@ -228,11 +182,11 @@ def detached(windows: Sequence[Window], row: Row) -> Row:
     closed = windows[0]
     if closed.kind == "block" and any(not window.closed and window.kind in UNITS for window in windows):
         return row  # of a task that outlived a block of a request, not the request
-    entry = Entry._make(row)._replace(detached=True)
-    heir = _outlived(closed, entry.started)
+    row = (row[0].outliving(), *row[1:])
+    heir = _outlived(closed, row[1])
     if heir is not None:
-        heir.add(entry)
-    return entry
+        heir.add(row)
+    return row
 
 
 _outliving: Final[WeakKeyDictionary[asyncio.Task[Any], Window]] = WeakKeyDictionary()

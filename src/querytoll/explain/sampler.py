@@ -22,10 +22,10 @@ from sqlalchemy.pool import Pool
 from querytoll.advise.index import Suggestion
 from querytoll.advise.verify import verified, verify_hypothetically
 from querytoll.capture import Window
+from querytoll.capture.calls import Call
 from querytoll.capture.failure import code_of
 from querytoll.capture.sampling import Slow
 from querytoll.capture.stalls import overlap
-from querytoll.capture.window import Entry
 from querytoll.errors import Faults
 from querytoll.explain import notices, sqlite
 from querytoll.explain.budget import Budget
@@ -74,7 +74,7 @@ class Origin:
 class Sample:
     """A statement whose plan is being made; its parameters are in `wanted`, and gone with it."""
 
-    entry: Entry
+    call: Call
     what: Shape
     window: int
     seconds: float
@@ -133,10 +133,10 @@ class Sampler:
             notices.listen(pool)
 
     def __call__(self, slow: Slow) -> None:
-        entry = slow.entry
-        stalls = slow.window.stalls() if entry.tap.is_async else []
-        seconds = entry.ended - entry.started - (overlap(entry.started, entry.ended, stalls) if stalls else 0.0)
-        if seconds < self.seconds or (entry.error is not None and entry.error not in STOPPED):
+        sql = slow.call.sql
+        stalls = slow.window.stalls() if slow.call.tap.is_async else []
+        seconds = slow.ended - slow.started - (overlap(slow.started, slow.ended, stalls) if stalls else 0.0)
+        if seconds < self.seconds or (slow.error is not None and slow.error not in STOPPED):
             return
         dialect = slow.context.dialect
         if dialect.name not in ("postgresql", "sqlite"):
@@ -144,8 +144,8 @@ class Sampler:
             return
         if os.getpid() != self._process:
             self._start()
-        what = shape(entry.sql)
-        if what.control or not scan(entry.sql).explainable or dialect.__dict__.get("_backslash_escapes"):
+        what = shape(sql)
+        if what.control or not scan(sql).explainable or dialect.__dict__.get("_backslash_escapes"):
             self._count("refused", 0.0)
             return
         if denial := self._budget.denial(what.fingerprint):
@@ -160,7 +160,7 @@ class Sampler:
             self._asking.release()
 
     def _sample(self, slow: Slow, what: Shape, seconds: float) -> None:
-        sample = Sample(slow.entry, what, slow.window.serial, seconds, slow.window.began)
+        sample = Sample(slow.call, what, slow.window.serial, seconds, slow.window.began)
         if slow.context.dialect.name == "sqlite":
             self._sample_sqlite(slow, sample)
             return
@@ -169,13 +169,13 @@ class Sampler:
             return
         parameters = _of_one_execution(slow)
         known: Estimate | None = None
-        if slow.entry.error is None:
+        if slow.error is None:
             known = self._estimated(slow, what, parameters)
             if known is None:
                 return
         analyze = self._settings.explain == "analyze"
-        kept = parameters if known is None or (analyze and scan(slow.entry.sql).reading) else None
-        wanted = Wanted(slow.entry.sql, kept, known, seconds, analyze)
+        kept = parameters if known is None or (analyze and scan(slow.call.sql).reading) else None
+        wanted = Wanted(slow.call.sql, kept, known, seconds, analyze)
         self._open(sample, slow.window)
         if not self._worker.submit(slow.context.engine, functools.partial(self._examine, sample, wanted)):
             self._forget(sample)
@@ -195,11 +195,11 @@ class Sampler:
                 port,
                 estimate(
                     port,
-                    slow.entry.sql,
+                    slow.call.sql,
                     parameters,
                     self._limits,
                     settings=self._settings.explain_settings,
-                    text=None if slow.entry.many else port.text(slow.cursor, slow.entry.sql),
+                    text=None if slow.call.many else port.text(slow.cursor, slow.call.sql),
                     box=notices.box_of(slow.context._dbapi_connection),
                 ),
             )
@@ -232,7 +232,7 @@ class Sampler:
         started = self.now()
         outcome: Outcome = "error"
         try:
-            plan, findings = sqlite.explained(slow.context, slow.entry.sql, _of_one_execution(slow), sample.what)
+            plan, findings = sqlite.explained(slow.context, slow.call.sql, _of_one_execution(slow), sample.what)
             self._open(sample, slow.window)
             self._deliver(sample, plan, findings)
             outcome = "captured"
@@ -335,9 +335,9 @@ class Sampler:
             sample.done.set_result(None)
 
     def _deliver(self, sample: Sample, plan: Plan, findings: Iterable[Finding]) -> None:
-        site = sample.entry.stack[0] if sample.entry.stack else None
+        site = sample.call.stack[0] if sample.call.stack else None
         flip = self.flips.note(plan, sample.seconds, site, sample.what.summary)
-        ignored = {entry.rule for entry in sample.entry.ignores}
+        ignored = {each.rule for each in sample.call.ignores}
         placed = [
             dataclasses.replace(finding, site=site, summary=sample.what.summary)
             for finding in (*findings, *((flip,) if flip else ()))
@@ -418,7 +418,7 @@ def _of_one_execution(slow: Slow) -> Any:
 
     A batch of insertmanyvalues counts as many too, but is one statement with a tuple or a mapping.
     """
-    several = slow.entry.many and isinstance(slow.parameters, list) and slow.parameters
+    several = slow.call.many and isinstance(slow.parameters, list) and slow.parameters
     return slow.parameters[0] if several else slow.parameters
 
 

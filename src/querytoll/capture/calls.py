@@ -1,0 +1,100 @@
+"""Statements as they are seen; what can wait is done when their window closes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final, NamedTuple
+
+from querytoll.capture.binds import Binds
+from querytoll.capture.orm import Subject
+from querytoll.capture.stays import Hold, Span, Tap
+from querytoll.capture.stream import Stream
+from querytoll.model import Ignore, Site
+
+
+class Call:
+    """What executions of a statement share that one line sends over one connection: all but times, rows and values.
+
+    Attributes:
+        sql: the text sent to the driver.
+        many: an executemany or insertmanyvalues batch.
+        stack: the application's frames.
+        subject: what SQLAlchemy loads by it.
+        span: its transaction.
+        hold: its connection's stay.
+        tap: its engine.
+        blocking: a synchronous driver on the thread of a running event loop.
+        detached: its request had ended.
+        ignores: rules that are ignored around it.
+        window: serial number of its unit of work.
+    """
+
+    __slots__ = (
+        "blocking",
+        "detached",
+        "hold",
+        "ignores",
+        "many",
+        "span",
+        "sql",
+        "stack",
+        "subject",
+        "tap",
+        "window",
+    )
+
+    def __init__(
+        self,
+        sql: str,
+        stack: tuple[Site, ...],
+        tap: Tap,
+        *,
+        many: bool = False,
+        subject: Subject | None = None,
+        span: Span | None = None,
+        hold: Hold | None = None,
+        blocking: bool = False,
+        detached: bool = False,
+        ignores: tuple[Ignore, ...] = (),
+        window: int = 0,
+    ) -> None:
+        self.sql = sql
+        self.many = many
+        self.stack = stack
+        self.subject = subject
+        self.span = span
+        self.hold = hold
+        self.tap = tap
+        self.blocking = blocking
+        self.detached = detached
+        self.ignores = ignores
+        self.window = window
+
+    def outliving(self) -> Call:
+        """Return the same, sent after the request had ended."""
+        call = copy.copy(self)
+        call.detached = True
+        return call
+
+
+class Rare(NamedTuple):
+    """What few statements have.
+
+    Args:
+        stream: what became of the streamed result.
+        error: SQLSTATE, or name of the exception's class.
+        entities: distinct rows of the most frequent entity of a large joined eager load; 0 for others.
+        size: bytes of text and binary values in the rows of a long statement; 0 for others.
+    """
+
+    stream: Stream | None = None
+    error: str | None = None
+    entities: int = 0
+    size: int = 0
+
+
+PLAIN: Final = Rare()
+
+Row = tuple[Call, float, float, int, Binds, Rare]
+"""A statement as it was seen: its call, when it started and ended on the monotonic clock, its rows (-1: unknown), its
+values, and what few have. A plain tuple: a named one costs as much again as the rest of its recording."""
