@@ -95,21 +95,28 @@ class CallSites:
             skip: frames above this function that are known to be of no interest; fewer than the stack has.
             sent: the statement's text; None: every frame is looked at.
         """
-        parent = getcurrent().parent
-        if sent is None or parent is None or parent.parent is not None:
+        spawned = getcurrent().parent
+        if sent is None or spawned is None:
             return self._walk(sys._getframe(skip))[1]
         way = self._last.get(sent)
         if way is not None:
-            # Of the frame that spawned the greenlet nothing is to be learned.
-            frame: FrameType | None = parent.gr_frame.f_back  # type: ignore[union-attr]
-            for code, at in way[0]:
-                if frame is None or frame.f_code is not code or (at is not None and frame.f_lasti != at):
-                    break
-                frame = frame.f_back
-            else:
-                if _is_way(way, 0):
-                    return way[1]
-        return self._way(sent, parent, skip + 1)
+            steps, stack, depth, beginning = way
+            try:
+                # Of the frame that spawned the greenlet nothing is to be learned.
+                frame: FrameType | None = spawned.gr_frame.f_back  # type: ignore[union-attr]
+                for code, at in steps:
+                    # No more frames than these: an AttributeError.
+                    if frame.f_code is not code or (at is not None and frame.f_lasti != at):  # type: ignore[union-attr]
+                        break
+                    frame = frame.f_back  # type: ignore[union-attr]
+                else:
+                    # As `_is_way` does, without the price of a call per statement.
+                    frame = sys._getframe(depth)
+                    if frame.f_back is None and frame.f_code is beginning:
+                        return stack
+            except (AttributeError, ValueError):
+                pass
+        return self._way(sent, spawned, skip + 1)
 
     def _way(self, sent: str, parent: Greenlet, skip: int) -> tuple[Site, ...]:
         """Find the way by all that awaits the greenlet, not by what awaited it last; else walk it."""
@@ -118,7 +125,7 @@ class CallSites:
         # The code objects are kept with their way: their ids must not be reused while they are a key.
         key = (sent, *((id(code), at) for code, at in steps))
         way = self._ways.get(key)
-        if way is None or not _is_way(way, 1):
+        if way is None or not _is_way(way):
             inside, stack = self._walk(sys._getframe(skip))
             if inside or not ended or spawning is None or self._kind(spawning.f_code.co_filename) != LIBRARY:
                 return stack
@@ -223,8 +230,8 @@ class CallSites:
 
 
 def _beginning() -> tuple[int, CodeType]:
-    """Return how many frames the running greenlet has above the caller, and the code of its first."""
-    frame = sys._getframe(1)
+    """Return how many frames the running greenlet has above `stack`, which called the caller; the code of its first."""
+    frame = sys._getframe(2)
     depth = 0
     while frame.f_back is not None:
         frame = frame.f_back
@@ -232,13 +239,13 @@ def _beginning() -> tuple[int, CodeType]:
     return depth, frame.f_code
 
 
-def _is_way(way: Way, below: int) -> bool:
+def _is_way(way: Way) -> bool:
     """Tell whether the running greenlet has as many frames as there are on the way, and began as it did.
 
-    The caller is so many frames below `stack`.
+    The caller is called by `stack`.
     """
     try:
-        first = sys._getframe(way[2] + below)
+        first = sys._getframe(way[2] + 2)
     except ValueError:
         return False
     return first.f_code is way[3] and first.f_back is None

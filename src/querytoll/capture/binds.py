@@ -35,8 +35,7 @@ def binds_of(parameters: Any) -> Binds:
         digest = hash((_KEY, parameters[0]))
         if digest == _AMBIGUOUS and parameters[0] == -1:
             digest = _MINUS_ONE
-        each = (digest,)
-        return hash(each), each, 1
+        return digest, (digest,), 1
     return _several(tuple(parameters.values() if isinstance(parameters, dict) else parameters))
 
 
@@ -50,7 +49,7 @@ def _several(values: tuple[Any, ...]) -> Binds:
     each = tuple([hash((_KEY, value)) for value in values])
     if _AMBIGUOUS in each:
         each = tuple(_MINUS_ONE if value == -1 else known for value, known in zip(values, each, strict=True))
-    return hash(each), each, total
+    return each[0] if count == 1 else hash(each), each, total
 
 
 def _size(value: Any) -> int:

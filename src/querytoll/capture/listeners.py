@@ -22,6 +22,7 @@ from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.connections import LINK
 from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.orm import LOAD_OPTIONS
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, current
 from querytoll.capture.stays import Link, Span, Tap
@@ -159,33 +160,51 @@ def record(
     stream: Stream | None,
     error: BaseException | None,
 ) -> None:
-    """Add what ran to the windows that see it."""
+    """Add what ran to the windows that see it.
+
+    A loop makes one call, however often it turns: the connection remembers it, and here is made sure that everything
+    about it is as it was.
+    """
     windows = scope.windows
     try:
         if everywhere or not scope.plain:
             windows = _seeing(scope, context)
         if not windows:
             return
+        pooled = context._dbapi_connection._connection_record
+        link: Link | None = None if pooled is None else pooled.record_info.get(LINK)
+        known = None if link is None else link.calls.get(statement)
+        if known is None and not _is_to_be_seen(context):
+            return
         first = windows[0]
-        capture = first.capture
-        stack = capture.sites.stack(_SKIP, statement)
-        call = None
+        stack = first.capture.sites.stack(_SKIP, statement)
         single = context.execute_style is _SINGLE and parameters is not _NOTHING
-        if single:
-            call = _known(context, statement, stack, scope, first)
+        call: Call | None = None
+        if link is not None and known is not None and single:
+            call, options, compiled = known
+            if (
+                call.span is not link.span
+                or call.window != first.serial
+                or call.ignores is not scope.ignores
+                or (call.stack is not stack and call.stack != stack)
+                or (not call.tap.is_async and call.blocking is not _on_a_loop())
+                or (
+                    (compiled is not context.compiled or options is not context.execution_options.get(LOAD_OPTIONS))
+                    and orm.subject(context) != call.subject
+                )
+            ):
+                call = None
         if call is None:
             call = _call(context, statement, stack, scope, first, started, single=single)
-            if call is None:
-                return
         seconds = ended - started
-        rows = -1
-        rare = PLAIN
-        if error is not None:
-            rare = Rare(stream, _failed(error, call))
-        else:
+        if error is None:
             rows = cursor.rowcount
+            rare = PLAIN
             if stream is not None or rows >= _MANY_ROWS or (rows > 0 and seconds > _LONG_SECONDS):
                 rare = Rare(stream, None, *_weight(context, cursor, rows, seconds))
+        else:
+            rows = -1
+            rare = Rare(stream, _failed(error, call))
         row = (call, started, ended, rows, binds_of(parameters) if single else NONE, rare)
         for window in windows:
             if not window.closed:
@@ -196,7 +215,7 @@ def record(
                     window.dropped += 1
             elif window is first:
                 row = detached(windows, row)
-        if seconds >= capture.sampler_seconds:
+        if seconds >= first.capture.sampler_seconds:
             given = None if parameters is _NOTHING else parameters
             sample(Slow(first, call, started, ended, rare.error, cursor, given, context))
     except Exception as fault:
@@ -204,37 +223,16 @@ def record(
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _known(context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window) -> Call | None:
-    """Return the call that was made when the same line last sent the statement over the connection; None: it differs.
-
-    A loop makes one call, however often it turns.
-    """
-    record = context._dbapi_connection._connection_record
-    link: Link | None = None if record is None else record.record_info.get(LINK)
-    known = None if link is None else link.calls.get(sql)
-    if link is None or known is None:
-        return None
-    call, options, compiled = known
-    if (
-        call.span is not link.span
-        or call.window != first.serial
-        or call.ignores is not scope.ignores
-        or (call.stack is not stack and call.stack != stack)
-        or (not call.tap.is_async and call.blocking is not _on_a_loop())
-    ):
-        return None
-    if compiled is not context.compiled or options is not context.execution_options.get(orm.LOAD_OPTIONS):
-        return call if orm.subject(context) == call.subject else None
-    return call
+def _is_to_be_seen(context: Any) -> bool:
+    """Tell whether a statement is the application's: not the profiler's own, nor of SQLAlchemy on a new connection."""
+    return not connections.tap_of(context).own and context.root_connection._allow_autobegin
 
 
 def _call(
     context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, started: float, *, single: bool
-) -> Call | None:
-    """Note the call that a statement is the first of; None for the profiler's own and for those of a new connection."""
+) -> Call:
+    """Note the call that a statement is the first of."""
     tap = connections.tap_of(context)
-    if tap.own or not context.root_connection._allow_autobegin:
-        return None
     link = connections.link_of(context._dbapi_connection, started)
     span = hold = None
     if link is not None:
@@ -255,7 +253,7 @@ def _call(
     )
     if single and link is not None:
         # What is loaded for an object holds on to it.
-        options = context.execution_options.get(orm.LOAD_OPTIONS) if call.subject is None else _NOTHING
+        options = context.execution_options.get(LOAD_OPTIONS) if call.subject is None else _NOTHING
         link.keep(call, options, context.compiled)
     return call
 
