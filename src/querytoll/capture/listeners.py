@@ -95,7 +95,41 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
     ]
 
 
-# The clock is kept as a default argument, where freezegun does not find it.
+# Clocks are kept as default arguments, where freezegun does not find them.
+def _usual_listener(now: Callable[[], float] = time.perf_counter) -> Callable[..., bool | None]:
+    """Make the listener of `do_execute`; as any other's, without the price of what `do_execute` never needs."""
+    get = current.get
+
+    def listen(cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
+        scope = get()
+        if scope is None:
+            if not everywhere:
+                return None
+            scope = NOWHERE
+        streamed: Stream | None = None
+        error: BaseException | None = None
+        started = now()
+        done = False
+        try:
+            dialect = context.dialect
+            chain = dialect.dispatch.do_execute
+            if len(chain.parent_listeners) > 1 or chain.listeners:
+                _run("do_execute", chain, cursor, statement, parameters, context)
+            else:
+                dialect.do_execute(cursor, statement, parameters, context)
+            if context._is_server_side and is_streamed(context):
+                streamed = timed(context, now)
+            done = True
+        finally:
+            if not done:
+                error = sys.exception()
+            record(scope, cursor, statement, parameters, context, started, now(), streamed, error)
+            error = None  # its traceback holds this frame
+        return True
+
+    return listen
+
+
 def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callable[..., bool | None]:
     """Make the listener of one dialect event."""
     without_parameters = name == "do_execute_no_params"
@@ -113,11 +147,7 @@ def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callab
         started = now()
         done = False
         try:
-            chain = getattr(context.dialect.dispatch, name)
-            if chain.listeners or without_parameters or len(chain.parent_listeners) > 1:
-                _run(name, chain, cursor, statement, parameters, context)
-            else:
-                getattr(context.dialect, name)(cursor, statement, parameters, context)
+            _run(name, getattr(context.dialect.dispatch, name), cursor, statement, parameters, context)
             if context._is_server_side and is_streamed(context):
                 streamed = timed(context, now)
             done = True
@@ -143,7 +173,7 @@ def _run(name: str, chain: Any, cursor: Any, statement: str, parameters: Any, co
     getattr(context.dialect, name)(*arguments)
 
 
-do_execute = _listener("do_execute")
+do_execute = _usual_listener()
 do_executemany = _listener("do_executemany")
 do_execute_no_params = _listener("do_execute_no_params")
 _OURS: Final = (do_execute, do_executemany, do_execute_no_params)
