@@ -20,10 +20,10 @@ from querytoll.model import Ignore, Load, Loaded, Phase, Shape, Site, Statement,
 Function = tuple[str, str]
 """File and qualified name."""
 _Part = tuple[
-    str, Shape, tuple[Site, ...], str | None, Load | None, int | None, Phase, str, bool, bool, tuple[Ignore, ...], int,
-    bool,
+    str, Shape, bool, tuple[Site, ...], str | None, Load | None, int | None, Phase, str, bool, bool,
+    tuple[Ignore, ...], int, bool,
 ]  # fmt: skip
-"""What the statements of a call have in common: text, shape, stack, relation, load, transaction, phase before the
+"""What the statements of a call have in common: text, shape, many, stack, relation, load, transaction, phase before the
 response began, engine, blocking, detached, ignores, window, and whether they wait for an event loop."""
 
 
@@ -106,36 +106,42 @@ def _statements(
     """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
     statements: list[Statement] = []
     parts: dict[int, _Part] = {}
-    start, response_began = window.started, request.response_began
+    start, response_began, plain = window.started, request.response_began, PLAIN
     last: Call | None = None
-    reached, busy = float("-inf"), 0.0
+    ordinal: int | None = None
+    reached, busy, mark = float("-inf"), 0.0, 0
     for call, started, ended, count, binds, rare in rows:
         if call is not last:
             last = call
+            if ordinal is not None:
+                ledger.counts[ordinal] += len(statements) - mark
+            mark = len(statements)
             if call.hold is not ledger.hold:
                 ledger.turn(call.hold, busy)
             part = parts.get(id(call))
             if part is None:
                 part = parts[id(call)] = _part(call, ledger, request, max_sql_length)
-            text, what, stack, name, load, ordinal, before, engine, blocking, detached, ignores, serial, waits = part
-        stalled, streamed = 0.0, False
+            text, what, many, stack, name, load, ordinal, before, engine, blocking, detached, ignores, serial, waits = (
+                part
+            )
+        streamed, stalled = False, 0.0
         error = entities = size = None
-        if rare is not PLAIN:
-            stream, error, entities, size = rare
+        if rare is not plain:
+            stream, error, some, most = rare
+            entities, size = some or None, most or None
             if stream is not None:
                 streamed = True
                 ended, stalled = _streamed(stream, call.hold, ended, window)
                 count, error = stream.rows, stream.error or error
+        elapsed = ended - started
         if started >= reached:
-            busy += ended - started
+            busy += elapsed
             reached = ended
         else:
             ledger.overlapping = True
         if what.control:
             continue
-        if ordinal is not None:
-            ledger.counts[ordinal] += 1
-        if waits and stalls:
+        if stalls and waits:
             stalled = max(stalled, overlap(started, ended, stalls))
         digest, digests, values = binds
         statements.append(
@@ -145,10 +151,10 @@ def _statements(
                     text,
                     what,
                     started - start,
-                    ended - started,
+                    elapsed,
                     stalled,
                     count if count >= 0 else None,
-                    call.many,
+                    many,
                     streamed,
                     stack,
                     name,
@@ -164,11 +170,13 @@ def _statements(
                     serial,
                     digests,
                     values,
-                    entities or None,
-                    size or None,
+                    entities,
+                    size,
                 ),
             )
         )
+    if ordinal is not None:
+        ledger.counts[ordinal] += len(statements) - mark
     ledger.turn(None, busy)
     ledger.busy, ledger.reached = busy, reached
     return statements
@@ -186,6 +194,7 @@ def _part(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> 
     return (
         call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
         what,
+        call.many,
         call.stack,
         name,
         call.subject[1] if call.subject is not None and name is not None else None,
