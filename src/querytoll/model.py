@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -273,7 +273,7 @@ class Trace(NamedTuple):
     name: str
     began: datetime
     elapsed: float
-    statements: tuple[Statement, ...] = ()
+    statements: Sequence[Statement] = ()
     transactions: tuple[Transaction, ...] = ()
     connections: tuple[Checkout, ...] = ()
     method: str | None = None

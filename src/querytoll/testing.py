@@ -114,7 +114,7 @@ class Reading:
     @property
     def statements(self) -> tuple[Statement, ...]:
         """The statements, failed ones included, transaction control not; raises as `report` does."""
-        return self.report.trace.statements
+        return tuple(self.report.trace.statements)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from querytoll.capture.calls import PLAIN, Call, Row
-from querytoll.capture.ledger import Ledger, busy_so_far, ended_at, new
+from querytoll.capture.calls import PLAIN, Call, Rare, Row
+from querytoll.capture.ledger import Ledger, busy_so_far, ended_at
 from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
+from querytoll.capture.recorded import Batch, Odd, Recorded, new
 from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
-from querytoll.model import Ignore, Load, Loaded, Phase, Shape, Site, Statement, Trace, Unread
+from querytoll.model import Loaded, Phase, Site, Statement, Trace, Unread
 
 Function = tuple[str, str]
 """File and qualified name."""
-_Part = tuple[
-    str, Shape, bool, tuple[Site, ...], str | None, Load | None, int | None, Phase, str, bool, bool,
-    tuple[Ignore, ...], int, bool,
-]  # fmt: skip
-"""What the statements of a call have in common: text, shape, many, stack, relation, load, transaction, phase before the
-response began, engine, blocking, detached, ignores, window, and whether they wait for an event loop."""
 
 
 @dataclass(slots=True)
@@ -66,12 +61,13 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
     """Return the trace of a closed window, and let go of what the window held."""
     request = request or Request()
     rows, stalls, start = window.rows, window.stalls(), window.started
-    statements: list[Statement] = []
+    statements: Sequence[Statement] = ()
     ledger = None
     if rows or window.holds:
         ledger = Ledger(window)
         window.rows, window.holds = [], []
-        statements = _statements(rows, window, ledger, request, stalls, max_sql_length)
+        recorded = _recorded(rows, window, ledger, request, stalls, max_sql_length)
+        statements = recorded if len(recorded) else ()
         ledger.settle(rows)
     loads, unread = _watched(window, rows, statements, request) if window.reads is not None else ((), ())
     return new(
@@ -82,7 +78,7 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
             window.name,
             window.began,
             window.ended - start,
-            tuple(statements),
+            statements,
             ledger.transactions() if ledger is not None else (),
             ledger.connections() if ledger is not None else (),
             request.method,
@@ -100,90 +96,52 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
     )
 
 
-def _statements(
+def _recorded(
     rows: list[Row], window: Window, ledger: Ledger, request: Request, stalls: list[Interval], max_sql_length: int
-) -> list[Statement]:
+) -> Recorded:
     """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
-    statements: list[Statement] = []
-    parts: dict[int, _Part] = {}
+    batches: dict[int, Batch] = {}
+    odd: dict[int, Odd] = {}
     start, response_began, plain = window.started, request.response_began, PLAIN
     last: Call | None = None
-    ordinal: int | None = None
-    reached, busy, mark = float("-inf"), 0.0, 0
+    reached, busy, size = float("-inf"), 0.0, 0
     for call, started, ended, count, binds, rare in rows:
         if call is not last:
             last = call
-            if ordinal is not None:
-                ledger.counts[ordinal] += len(statements) - mark
-            mark = len(statements)
             if call.hold is not ledger.hold:
                 ledger.turn(call.hold, busy)
-            part = parts.get(id(call))
-            if part is None:
-                part = parts[id(call)] = _part(call, ledger, request, max_sql_length)
-            text, what, many, stack, name, load, ordinal, before, engine, blocking, detached, ignores, serial, waits = (
-                part
-            )
-        streamed, stalled = False, 0.0
-        error = entities = size = None
-        if rare is not plain:
-            stream, error, some, most = rare
-            entities, size = some or None, most or None
-            if stream is not None:
-                streamed = True
-                ended, stalled = _streamed(stream, call.hold, ended, window)
-                count, error = stream.rows, stream.error or error
+            key = id(call)
+            batch = batches.get(key) or batches.setdefault(key, _batch(call, ledger, request, max_sql_length))
+            control, places, starts, seconds = batch.shape.control, batch.places, batch.started, batch.elapsed
+            counts, values, waits = batch.rows, batch.binds, bool(stalls) and call.tap.is_async
+        if rare is not plain or waits or (started >= response_began and not call.detached):
+            ended, count, noted = _odd(batch, call, started, ended, count, rare, window, request, stalls)
+            if noted is not None and not control:
+                odd[size] = noted
         elapsed = ended - started
         if started >= reached:
             busy += elapsed
             reached = ended
         else:
             ledger.overlapping = True
-        if what.control:
-            continue
-        if stalls and waits:
-            stalled = max(stalled, overlap(started, ended, stalls))
-        digest, digests, values = binds
-        statements.append(
-            new(
-                Statement,
-                (
-                    text,
-                    what,
-                    started - start,
-                    elapsed,
-                    stalled,
-                    count if count >= 0 else None,
-                    many,
-                    streamed,
-                    stack,
-                    name,
-                    load,
-                    digest,
-                    ordinal,
-                    before if started < response_began or detached else request.phase(started, stack),
-                    error,
-                    engine,
-                    blocking,
-                    detached,
-                    ignores,
-                    serial,
-                    digests,
-                    values,
-                    entities,
-                    size,
-                ),
-            )
-        )
-    if ordinal is not None:
-        ledger.counts[ordinal] += len(statements) - mark
+        if not control:
+            places.append(size)
+            starts.append(started - start)
+            seconds.append(elapsed)
+            counts.append(count)
+            values.append(binds)
+            size += 1
     ledger.turn(None, busy)
     ledger.busy, ledger.reached = busy, reached
-    return statements
+    found = [batch for batch in batches.values() if batch.places]
+    for batch in found:
+        if batch.transaction is not None:
+            ledger.counts[batch.transaction] += len(batch.places)
+    return Recorded(found, size, odd)
 
 
-def _part(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> _Part:
-    """Return what a call's statements have in common."""
+def _batch(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> Batch:
+    """Return a batch for a call's statements, empty."""
     what = shape(call.sql)
     ordinal = None
     if what.control:
@@ -191,7 +149,7 @@ def _part(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> 
     elif call.span is not None:
         ordinal = ledger.ordinal(call.span)
     name = relation(call.subject)
-    return (
+    return Batch(
         call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
         what,
         call.many,
@@ -205,8 +163,30 @@ def _part(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> 
         call.detached,
         call.ignores,
         call.window,
-        call.tap.is_async,
     )
+
+
+def _odd(
+    batch: Batch,
+    call: Call,
+    started: float,
+    ended: float,
+    count: int,
+    rare: Rare,
+    window: Window,
+    request: Request,
+    stalls: list[Interval],
+) -> tuple[float, int, Odd | None]:
+    """Return when a statement ended, its rows, and what most statements have not."""
+    stalled, error = 0.0, rare.error
+    if rare.stream is not None:
+        ended, stalled = _streamed(rare.stream, call.hold, ended, window)
+        count, error = rare.stream.rows, rare.stream.error or error
+    if call.tap.is_async:
+        stalled = max(stalled, overlap(started, ended, stalls))
+    phase: Phase = batch.phase if call.detached else request.phase(started, call.stack)
+    noted = Odd(phase, stalled, rare.stream is not None, error, rare.entities or None, rare.size or None)
+    return ended, count, noted if noted != Odd(batch.phase) else None
 
 
 def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:
@@ -216,7 +196,7 @@ def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -
 
 
 def _watched(
-    window: Window, rows: list[Row], statements: list[Statement], request: Request
+    window: Window, rows: list[Row], statements: Sequence[Statement], request: Request
 ) -> tuple[tuple[Loaded, ...], tuple[Unread, ...]]:
     assert window.reads is not None
     kept = (row for row in rows if not shape(row[0].sql).control)

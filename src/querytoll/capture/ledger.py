@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from querytoll.capture.calls import Row
+from querytoll.capture.recorded import new
 from querytoll.capture.stalls import Interval
 from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.model import Checkout, Transaction
-
-new: Final = tuple.__new__
-"""To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
 
 
 class Ledger:

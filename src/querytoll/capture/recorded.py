@@ -1,0 +1,188 @@
+"""The statements of a closed window by their calls; a `Statement` is made of one when somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, overload
+
+from querytoll.capture.binds import Binds
+from querytoll.model import Ignore, Load, Phase, Shape, Site, Statement
+
+new: Final = tuple.__new__
+"""To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
+
+
+class Batch:
+    """The statements of one call: what they share, and by columns what they do not.
+
+    Attributes:
+        sql, shape, many, stack, relation, load, transaction, engine, blocking, detached, ignored, window: of every
+            `Statement`.
+        phase: of those that are not `Odd`.
+        places: of the statements in the trace, ascending.
+        started, elapsed: of each.
+        rows: of each; -1 where they are not known.
+        binds: of each.
+    """
+
+    __slots__ = (
+        "binds",
+        "blocking",
+        "detached",
+        "elapsed",
+        "engine",
+        "ignored",
+        "load",
+        "many",
+        "phase",
+        "places",
+        "relation",
+        "rows",
+        "shape",
+        "sql",
+        "stack",
+        "started",
+        "transaction",
+        "window",
+    )
+
+    def __init__(
+        self,
+        sql: str,
+        shape: Shape,
+        many: bool,
+        stack: tuple[Site, ...],
+        relation: str | None,
+        load: Load | None,
+        transaction: int | None,
+        phase: Phase,
+        engine: str,
+        blocking: bool,
+        detached: bool,
+        ignored: tuple[Ignore, ...],
+        window: int,
+    ) -> None:
+        self.sql = sql
+        self.shape = shape
+        self.many = many
+        self.stack = stack
+        self.relation = relation
+        self.load = load
+        self.transaction = transaction
+        self.phase = phase
+        self.engine = engine
+        self.blocking = blocking
+        self.detached = detached
+        self.ignored = ignored
+        self.window = window
+        self.places: list[int] = []
+        self.started: list[float] = []
+        self.elapsed: list[float] = []
+        self.rows: list[int] = []
+        self.binds: list[Binds] = []
+
+
+class Odd(NamedTuple):
+    """What a statement has that most have not; as in `Statement`."""
+
+    phase: Phase
+    stall: float = 0.0
+    streamed: bool = False
+    error: str | None = None
+    entities: int | None = None
+    size: int | None = None
+
+
+class Recorded(Sequence[Statement]):
+    """The statements of a trace, in the order in which they ended.
+
+    Most of a request's statements are counted and judged by their batches, and nobody asks for one: to make it costs a
+    fifth of recording it.
+
+    Attributes:
+        batches: in the order of their first statements.
+        odd: by place.
+    """
+
+    __slots__ = ("_made", "_size", "batches", "odd")
+
+    def __init__(self, batches: Sequence[Batch], size: int, odd: dict[int, Odd]) -> None:
+        self.batches = batches
+        self.odd = odd
+        self._size = size
+        self._made: tuple[Statement, ...] | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> Statement: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Statement, ...]: ...
+    def __getitem__(self, at: int | slice) -> Statement | tuple[Statement, ...]:
+        return self.all()[at]
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(self.all())
+
+    def __eq__(self, other: object) -> bool:
+        return self.all() == (other.all() if isinstance(other, Recorded) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.all())
+
+    def __repr__(self) -> str:
+        return repr(self.all())
+
+    def __reduce__(self) -> Any:
+        return tuple, (self.all(),)
+
+    def all(self) -> tuple[Statement, ...]:
+        """Return them, made now if nobody has asked before."""
+        if self._made is None:
+            made: list[Any] = [None] * self._size
+            for batch in self.batches:
+                for number, place in enumerate(batch.places):
+                    made[place] = _statement(batch, number, self.odd.get(place))
+            self._made = tuple(made)
+        return self._made
+
+    def of(self, batch: Batch, number: int) -> Statement:
+        """Return one statement of a batch, the others unmade."""
+        place = batch.places[number]
+        return self._made[place] if self._made is not None else _statement(batch, number, self.odd.get(place))
+
+
+def _statement(batch: Batch, number: int, odd: Odd | None) -> Statement:
+    phase, stall, streamed, error, entities, size = odd or (batch.phase, 0.0, False, None, None, None)
+    rows = batch.rows[number]
+    digest, digests, values = batch.binds[number]
+    return new(
+        Statement,
+        (
+            batch.sql,
+            batch.shape,
+            batch.started[number],
+            batch.elapsed[number],
+            stall,
+            rows if rows >= 0 else None,
+            batch.many,
+            streamed,
+            batch.stack,
+            batch.relation,
+            batch.load,
+            digest,
+            batch.transaction,
+            phase,
+            error,
+            batch.engine,
+            batch.blocking,
+            batch.detached,
+            batch.ignored,
+            batch.window,
+            digests,
+            values,
+            entities,
+            size,
+        ),
+    )
