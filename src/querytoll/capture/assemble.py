@@ -16,7 +16,7 @@ from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
-from querytoll.model import Loaded, Phase, Site, Statement, Trace, Unread
+from querytoll.model import Checkout, Loaded, Phase, Site, Statement, Trace, Transaction, Unread
 
 Function = tuple[str, str]
 """File and qualified name."""
@@ -62,13 +62,16 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
     request = request or Request()
     rows, stalls, start = window.rows, window.stalls(), window.started
     statements: Sequence[Statement] = ()
-    ledger = None
+    transactions: tuple[Transaction, ...] = ()
+    connections: tuple[Checkout, ...] = ()
+    seconds = 0.0
     if rows or window.holds:
-        ledger = Ledger(window)
+        ledger, holds = Ledger(), window.holds
         window.rows, window.holds = [], []
         recorded = _recorded(rows, window, ledger, request, stalls, max_sql_length)
         statements = recorded if len(recorded) else ()
-        ledger.settle(rows)
+        transactions, connections = ledger.transactions(window), ledger.connections(rows, holds, window)
+        seconds = ledger.database_seconds(rows, window)
     loads, unread = _watched(window, rows, statements, request) if window.reads is not None else ((), ())
     return new(
         Trace,
@@ -79,15 +82,15 @@ def assemble(window: Window, request: Request | None = None, *, max_sql_length: 
             window.began,
             window.ended - start,
             statements,
-            ledger.transactions() if ledger is not None else (),
-            ledger.connections() if ledger is not None else (),
+            transactions,
+            connections,
             request.method,
             request.route,
             request.path,
             request.status,
             len(rows) - len(statements),
             window.dropped,
-            ledger.busy if ledger is not None else 0.0,
+            seconds,
             tuple([(max(0.0, since - start), until - start) for since, until in stalls]) if stalls else (),
             request.endpoint,
             loads,
@@ -108,8 +111,6 @@ def _recorded(
     for call, started, ended, count, binds, rare in rows:
         if call is not last:
             last = call
-            if call.hold is not ledger.hold:
-                ledger.turn(call.hold, busy)
             key = id(call)
             batch = batches.get(key) or batches.setdefault(key, _batch(call, ledger, request, max_sql_length))
             control, places, starts, seconds = batch.shape.control, batch.places, batch.started, batch.elapsed
@@ -124,46 +125,50 @@ def _recorded(
             reached = ended
         else:
             ledger.overlapping = True
+        seconds.append(elapsed)
         if not control:
             places.append(size)
             starts.append(started - start)
-            seconds.append(elapsed)
             counts.append(count)
             values.append(binds)
             size += 1
-    ledger.turn(None, busy)
     ledger.busy, ledger.reached = busy, reached
-    found = [batch for batch in batches.values() if batch.places]
-    for batch in found:
-        if batch.transaction is not None:
-            ledger.counts[batch.transaction] += len(batch.places)
+    found = []
+    for _, batch in ledger.calls:
+        if batch.places:  # transaction control is no statement
+            found.append(batch)
     return Recorded(found, size, odd)
 
 
 def _batch(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> Batch:
     """Return a batch for a call's statements, empty."""
     what = shape(call.sql)
-    ordinal = None
-    if what.control:
-        ledger.note(call.span)
-    elif call.span is not None:
-        ordinal = ledger.ordinal(call.span)
-    name = relation(call.subject)
-    return Batch(
-        call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
-        what,
-        call.many,
-        call.stack,
-        name,
-        call.subject[1] if call.subject is not None and name is not None else None,
-        ordinal,
-        "background" if call.detached else request.phase(float("-inf"), call.stack),
-        call.tap.name,
-        call.blocking,
-        call.detached,
-        call.ignores,
-        call.window,
+    name = relation(call.subject) if call.subject is not None else None
+    batch = new(
+        Batch,
+        (
+            call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
+            what,
+            call.many,
+            call.stack,
+            name,
+            call.subject[1] if call.subject is not None and name is not None else None,
+            None if call.span is None else ledger.number(call.span, what.control),
+            "background" if call.detached else request.phase(float("-inf"), call.stack),
+            call.tap.name,
+            call.blocking,
+            call.detached,
+            call.ignores,
+            call.window,
+            [],
+            [],
+            [],
+            [],
+            [],
+        ),
     )
+    ledger.calls.append((call, batch))
+    return batch
 
 
 def _odd(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from querytoll.capture.calls import Row
-from querytoll.capture.recorded import new
+from querytoll.capture.calls import Call, Row
+from querytoll.capture.recorded import Batch, new
 from querytoll.capture.stalls import Interval
 from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
@@ -14,102 +14,74 @@ from querytoll.model import Checkout, Transaction
 
 
 class Ledger:
-    """The connections and transactions of one window.
+    """The connections and transactions of one window, told from the calls that were made.
 
     Attributes:
-        hold: of the statement that is looked at.
-        span: its transaction.
-        counts: statements by ordinal of their transaction.
-        busy: seconds in which statements ran; when it is settled, commits and rollbacks too.
+        calls: each with the batch of its statements.
+        spans: transactions, by id.
+        numbers: those that have a statement of the application's, in the order of their first; autocommit excepted.
+        busy: seconds in which statements ran.
         reached: when the last of them ended.
         overlapping: two statements ran at once; sums do not do.
     """
 
-    __slots__ = (
-        "_began",
-        "_holds",
-        "_numbered",
-        "_numbers",
-        "_seconds",
-        "_spans",
-        "_window",
-        "busy",
-        "counts",
-        "hold",
-        "overlapping",
-        "reached",
-    )
+    __slots__ = ("busy", "calls", "numbers", "overlapping", "reached", "spans")
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._holds: dict[int, Hold] = {}
-        self._seconds: dict[int, float] = {}
-        self._began = 0.0
-        self._spans: dict[int, Span] = {}
-        self._numbered: list[Span] = []
-        self._numbers: dict[int, int] = {}
-        self.hold: Hold | None = None
-        self.counts: list[int] = []
+    def __init__(self) -> None:
+        self.calls: list[tuple[Call, Batch]] = []
+        self.spans: dict[int, Span] = {}
+        self.numbers: dict[int, int] = {}
         self.busy = 0.0
         self.reached = 0.0
         self.overlapping = False
-        for hold in window.holds:
-            self._holds[id(hold)] = hold
 
-    def turn(self, hold: Hold | None, busy: float) -> None:
-        """The next statement has another connection than the last one; so long were all before it."""
-        if self.hold is not None:
-            key = id(self.hold)
-            self._seconds[key] = self._seconds.get(key, 0.0) + busy - self._began
-        self.hold = hold
-        self._began = busy
-        if hold is not None:
-            self._holds[id(hold)] = hold
-
-    def note(self, span: Span | None) -> None:
-        """Note a transaction without a statement of the application's: its end takes the database's time."""
-        if span is not None:
-            self._spans[id(span)] = span
-
-    def ordinal(self, span: Span) -> int | None:
-        """Return the transaction's number in the order of the transactions; None for autocommit."""
+    def number(self, span: Span, control: bool) -> int | None:
+        """Note a statement's transaction, and return its number; None for autocommit and transaction control."""
         key = id(span)
-        self._spans[key] = span
-        if span.autocommit:
-            return None
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbered)
-            self._numbered.append(span)
-            self.counts.append(0)
-        return number
+        self.spans[key] = span
+        return None if control or span.autocommit else self.numbers.setdefault(key, len(self.numbers))
 
-    def settle(self, rows: list[Row]) -> None:
-        """Add the ends of transactions, and take unions for sums where statements overlap."""
-        spans = list(self._spans.values())
-        if self.overlapping:
-            self._seconds = _busy_by_hold(rows, self._window)
-        if not self.overlapping and len(spans) == 1 and self._is_last(spans[0]):
-            self.busy += spans[0].ending
-        elif self.overlapping or spans:
-            self.busy = _union([*intervals(rows, self._window), *endings(spans)])
+    def database_seconds(self, rows: list[Row], window: Window) -> float:
+        """Return the seconds in which statements, commits and rollbacks ran; a union where sums do not do."""
+        spans = self.spans.values()
+        if not self.overlapping and len(spans) < 2:
+            for span in spans:
+                # A statement of no transaction may follow the last one's end.
+                if span.ended is not None and span.ended - span.ending < self.reached:
+                    break
+                return self.busy + span.ending
+            else:
+                return self.busy
+        return _union([*intervals(rows, window), *endings(spans)])
 
-    def _is_last(self, span: Span) -> bool:
-        """Tell whether a transaction ended after all statements: those of no transaction may follow it."""
-        return span.ended is None or span.ended - span.ending >= self.reached
+    # Loops, because each comprehension costs as much again as what is done here for one connection.
 
-    def transactions(self) -> tuple[Transaction, ...]:
+    def transactions(self, window: Window) -> tuple[Transaction, ...]:
         """Return them in the order of their first statements."""
+        counts = [0] * len(self.numbers)
+        for _, batch in self.calls:
+            if batch.transaction is not None:
+                counts[batch.transaction] += len(batch.places)
         found = []
-        for number, span in enumerate(self._numbered):
-            found.append(_transaction(span, self.counts[number], self._window))
+        for key, number in self.numbers.items():
+            found.append(_transaction(self.spans[key], counts[number], window))
         return tuple(found)
 
-    def connections(self) -> tuple[Checkout, ...]:
+    def connections(self, rows: list[Row], checked_out: list[Hold], window: Window) -> tuple[Checkout, ...]:
         """Return them in the order in which they were handed out."""
+        holds: dict[int, Hold] = {}
+        for hold in checked_out:
+            holds[id(hold)] = hold
+        seconds = _busy_by_hold(rows, window) if self.overlapping else {}
+        for call, batch in self.calls:
+            if call.hold is not None:
+                key = id(call.hold)
+                holds[key] = call.hold
+                if not self.overlapping:
+                    seconds[key] = seconds.get(key, 0.0) + sum(batch.elapsed)
         found = []
-        for hold in sorted(self._holds.values(), key=_got) if len(self._holds) > 1 else self._holds.values():
-            found.append(_checkout(hold, self._seconds.get(id(hold), 0.0), self._window))
+        for hold in sorted(holds.values(), key=_got) if len(holds) > 1 else holds.values():
+            found.append(_checkout(hold, seconds.get(id(hold), 0.0), window))
         return tuple(found)
 
 

@@ -12,10 +12,10 @@ new: Final = tuple.__new__
 """To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
 
 
-class Batch:
+class Batch(NamedTuple):
     """The statements of one call: what they share, and by columns what they do not.
 
-    Attributes:
+    Args:
         sql, shape, many, stack, relation, load, transaction, engine, blocking, detached, ignored, window: of every
             `Statement`.
         phase: of those that are not `Odd`.
@@ -25,61 +25,24 @@ class Batch:
         binds: of each.
     """
 
-    __slots__ = (
-        "binds",
-        "blocking",
-        "detached",
-        "elapsed",
-        "engine",
-        "ignored",
-        "load",
-        "many",
-        "phase",
-        "places",
-        "relation",
-        "rows",
-        "shape",
-        "sql",
-        "stack",
-        "started",
-        "transaction",
-        "window",
-    )
-
-    def __init__(
-        self,
-        sql: str,
-        shape: Shape,
-        many: bool,
-        stack: tuple[Site, ...],
-        relation: str | None,
-        load: Load | None,
-        transaction: int | None,
-        phase: Phase,
-        engine: str,
-        blocking: bool,
-        detached: bool,
-        ignored: tuple[Ignore, ...],
-        window: int,
-    ) -> None:
-        self.sql = sql
-        self.shape = shape
-        self.many = many
-        self.stack = stack
-        self.relation = relation
-        self.load = load
-        self.transaction = transaction
-        self.phase = phase
-        self.engine = engine
-        self.blocking = blocking
-        self.detached = detached
-        self.ignored = ignored
-        self.window = window
-        self.places: list[int] = []
-        self.started: list[float] = []
-        self.elapsed: list[float] = []
-        self.rows: list[int] = []
-        self.binds: list[Binds] = []
+    sql: str
+    shape: Shape
+    many: bool
+    stack: tuple[Site, ...]
+    relation: str | None
+    load: Load | None
+    transaction: int | None
+    phase: Phase
+    engine: str
+    blocking: bool
+    detached: bool
+    ignored: tuple[Ignore, ...]
+    window: int
+    places: list[int]
+    started: list[float]
+    elapsed: list[float]
+    rows: list[int]
+    binds: list[Binds]
 
 
 class Odd(NamedTuple):
