@@ -166,9 +166,12 @@ class Opening(Profiler):
 class Timing(Profiler):
     """Fails when the response begins."""
 
-    @property
+    @property  # type: ignore[override]
     def server_timing(self) -> bool | None:
         raise RuntimeError
+
+    @server_timing.setter
+    def server_timing(self, wanted: bool | None) -> None: ...
 
 
 class Closing(Profiler):

@@ -23,6 +23,9 @@ CodeKey = tuple[str, str]
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"))
 _REST: Final = "/{path}"
 _BRANCHES: Final = (Mount, Host)
+_leaves: Final[set[type]] = set()
+"""Classes of routes that are no branches: to look one up costs a third of `isinstance`."""
+_MAX_LEAVES: Final = 100
 _ROUTED: Final = frozenset(("app_root_path", "endpoint", "fastapi", "path_params", "route", "router"))
 _INITIALISERS: Final = ("__new__", "__init__", "__post_init__")
 _MAX_WRAPPERS: Final = 32
@@ -50,15 +53,18 @@ def route_template(scope: Scope) -> str:
 
 def method_label(scope: Scope) -> str:
     """Fold the request's method into a closed set: a registered method, `_OTHER`, or `WEBSOCKET`."""
-    if scope.get("type") == "websocket":
-        return "WEBSOCKET"
     method = scope.get("method")
-    return method if method in _METHODS else "_OTHER"
+    if method in _METHODS:
+        return method
+    return "WEBSOCKET" if scope.get("type") == "websocket" else "_OTHER"
 
 
 def in_debug(scope: Scope) -> bool:
     """Tell whether the application in the scope runs in debug mode."""
-    return getattr(scope.get("app"), "debug", False) is True
+    try:
+        return scope["app"].debug is True
+    except (KeyError, AttributeError):
+        return False
 
 
 def endpoint_code(scope: Scope) -> CodeType | None:
@@ -124,7 +130,9 @@ def _fields_of(annotation: object) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _template(scope: Scope) -> str | None:
-    leaf = _leaf(scope)
+    route = _route(scope)
+    # What the framework recorded, relative to the innermost mount.
+    leaf = _unrouted(scope) if route is None else getattr(route, "path_format", None)
     if leaf is None:
         # Once a router has seen the scope, a missing endpoint means that none of its routes took the request.
         return _walked(scope, None) if "endpoint" in scope or "router" not in scope else None
@@ -132,11 +140,8 @@ def _template(scope: Scope) -> str | None:
     return _walked(scope, leaf) if "app_root_path" in scope else leaf
 
 
-def _leaf(scope: Scope) -> str | None:
-    """Template that the framework recorded, relative to the innermost mount."""
-    route = _route(scope)
-    if route is not None:
-        return getattr(route, "path_format", None)
+def _unrouted(scope: Scope) -> str | None:
+    """Template of what is answered without a route."""
     template = _frontend(scope)
     return scope.get("path_template") if template is None else template  # Litestar's
 
@@ -153,7 +158,14 @@ def _route(scope: Scope) -> Any:
         included = context.starlette_route
         if included is not None and getattr(included, "endpoint", scope) is scope.get("endpoint"):
             return included
-    return None if isinstance(route, _BRANCHES) else route
+    kind = type(route)
+    if kind in _leaves:
+        return route
+    if isinstance(route, _BRANCHES):
+        return None
+    if len(_leaves) < _MAX_LEAVES:
+        _leaves.add(kind)
+    return route
 
 
 def _frontend(scope: Scope) -> str | None:
