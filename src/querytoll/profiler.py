@@ -188,7 +188,7 @@ class Profiler:
             except Exception as fault:
                 self.faults.caught("explain", fault)
         told = now()
-        # No lock: what threads add at the same moment may be lost, one request's of many.
+        # Without a lock: of what threads add at the same moment, some may be lost.
         costs = self._request_costs if window.kind == "request" else self._other_costs
         elapsed = window.ended - window.started
         costs.traces += 1
@@ -309,7 +309,7 @@ pools.on_fault.append(_tell_shared_fault)
 
 @dataclass(slots=True)
 class _Costs:
-    """Seconds of the profiler's own that nobody has been told of, by part, and those of the traces that they are for."""
+    """Traces, their seconds, and the profiler's own seconds for them by part, until somebody is told of them."""
 
     traces: int = 0
     elapsed: float = 0.0

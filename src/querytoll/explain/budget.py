@@ -56,7 +56,7 @@ class Budget:
     def observe(self, seconds: float) -> None:
         """Take note of time that the application spent in the database.
 
-        For each request, hence without the lock: what threads note at the same moment may be lost, one request's of many.
+        For each request, hence without the lock: of what threads note at the same moment, some may be lost.
         """
         self._seen += seconds
 
