@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Scope:
     """The windows that are open here, innermost first, and the rules that are ignored here.
 
-    `plain` where all of them see every engine.
+    `plain` only where all of them see every engine.
     """
 
     __slots__ = ("ignores", "plain", "windows")

@@ -176,7 +176,7 @@ class Window:
         windows = (self, *[window for window in outer.windows if not window.closed])
         if self.kind == "block" and len(windows) > 1 and windows[1].kind in UNITS:
             self.serial = windows[1].serial
-        return Scope(windows, outer.ignores, all(window.capture.only is None for window in windows))
+        return Scope(windows, outer.ignores, outer.plain and self.capture.only is None)
 
     def is_within_another(self) -> bool:
         """Tell whether an open window of the same profiler sees the same statements."""
