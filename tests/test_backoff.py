@@ -146,15 +146,6 @@ def test_what_nobody_notices_is_left_alone(clock: Clock) -> None:
     assert NOTICEABLE_LOAD == 0.01
 
 
-def test_an_open_stream_hides_nothing(clock: Clock) -> None:
-    """A request of an hour counts like one of a second: it would outweigh all others."""
-    backoff = BackOff(1.0, 0.05, clock=clock)
-    backoff.spent(0.001, 3_600)
-    serve(backoff, clock, 0.08)
-    assert backoff.rate == 0.5
-    assert LONGEST_SECONDS == 1.0
-
-
 def test_one_is_no_limit(clock: Clock) -> None:
     """`max_self_share=1` switches it off."""
     backoff = BackOff(1.0, 1.0, clock=clock)
@@ -206,6 +197,23 @@ async def test_a_profiler_backs_off(monkeypatch: pytest.MonkeyPatch, clock: Cloc
     reports.clear()
     await serve_requests(profiler, 40)
     assert len(reports) == 20
+    await profiler.aclose()
+
+
+async def test_an_open_stream_hides_nothing(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """A request of an hour counts like one of a second: it would outweigh all others."""
+    ticks = itertools.count()
+    monkeypatch.setattr(Window, "now", staticmethod(lambda: next(ticks) * 0.001))
+    profiler = Profiler(Settings(explain="off"), detectors=[], sinks=[])
+    profiler._backoff = BackOff(1.0, 0.05, clock=clock)
+    stream = profiler.open("request")
+    assert stream is not None
+    stream.started -= 3_600
+    profiler.close(stream, None)
+    clock.now += INTERVAL_SECONDS
+    await serve_requests(profiler, INTERVAL_REQUESTS - 1)
+    assert profiler._backoff.rate == 0.5
+    assert LONGEST_SECONDS == 1.0
     await profiler.aclose()
 
 

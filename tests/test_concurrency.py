@@ -160,7 +160,7 @@ def nothing_is_left() -> Iterator[None]:
     yield
     assert everywhere == []
     assert dict(window._outliving) == {}
-    assert [sampler._open for sampler in window._samplers._samplers.values() if sampler._open] == []
+    assert [sampler.windows for sampler in window._samplers._samplers.values() if sampler.windows] == []
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def nothing_leaks() -> Iterator[None]:
     attach() if listened else detach()
     assert current.get() is None
     assert everywhere == []
-    assert [sampler for sampler in window._samplers._samplers.values() if sampler._open] == []
+    assert [sampler for sampler in window._samplers._samplers.values() if sampler.windows] == []
 
 
 @pytest.fixture
@@ -166,9 +166,12 @@ class Opening(Profiler):
 class Timing(Profiler):
     """Fails when the response begins."""
 
-    @property
+    @property  # type: ignore[override]
     def server_timing(self) -> bool | None:
         raise RuntimeError
+
+    @server_timing.setter
+    def server_timing(self, wanted: bool | None) -> None: ...
 
 
 class Closing(Profiler):
@@ -1067,6 +1070,31 @@ async def test_a_fault_of_the_profiler_never_reaches_the_request(
     assert profiler.faults.counts == {"middleware": 2}
     assert [record.name for record in caplog.records] == ["querytoll"]
     assert current.get() is None
+
+
+async def test_what_is_sent_goes_to_the_server_as_it_is() -> None:
+    """The server's own awaitable comes back for all but the last message, whose end is waited for."""
+    server: list[tuple[Message, asyncio.Future[None]]] = []
+
+    def send(message: Message) -> asyncio.Future[None]:
+        server.append((message, asyncio.get_running_loop().create_future()))
+        return server[-1][1]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in (START, {**END, "more_body": True}, {"type": "http.response.trailers"}):
+            assert send(message) is server[-1][1]
+            assert server[-1][0] is message
+        last = asyncio.ensure_future(send(END))
+        await asyncio.sleep(0)
+        assert server[-1][0] is END
+        assert not last.done()
+        server[-1][1].set_result(None)
+        await last
+
+    traffic = Traffic(app)
+    await traffic.app(http_scope(), drive, send)  # type: ignore[arg-type]
+    assert traffic.trace.status == 200
+    assert traffic.profiler.faults.counts == {}
 
 
 async def test_a_scope_that_lacks_its_path_is_answered() -> None:

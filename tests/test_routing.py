@@ -576,6 +576,16 @@ class Surprise(dict[str, Any]):
     __contains__ = __getitem__ = get
 
 
+def test_classes_of_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that an application makes as it goes have their templates, and not all of them are remembered."""
+    leaves: set[type] = set()
+    monkeypatch.setattr(routing, "_leaves", leaves)
+    for n in range(2 * routing._MAX_LEAVES):
+        route = type("Made", (Route,), {})(f"/{n}", of_the_application)
+        assert route_template({"type": "http", "path": "/", "route": route}) == f"/{n}"
+    assert len(leaves) == routing._MAX_LEAVES
+
+
 class Odd(BaseRoute):
     """A route that fails to match."""
 

@@ -62,7 +62,7 @@ def nothing_leaks() -> Iterator[None]:
     attach() if listened else detach()
     assert current.get() is None
     assert everywhere == []
-    assert [sampler for sampler in window._samplers._samplers.values() if sampler._open] == []
+    assert [sampler for sampler in window._samplers._samplers.values() if sampler.windows] == []
 
 
 @pytest.fixture(autouse=True)

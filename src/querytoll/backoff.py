@@ -50,12 +50,18 @@ class BackOff:
         self._lock = Lock()
         self._restart(clock())
 
-    def spent(self, seconds: float, request_seconds: float) -> bool:
-        """Take what profiling one request took, of the request's own time; tell whether that changed the rate."""
+    def spent(self, seconds: float, request_seconds: float, requests: int = 1) -> bool:
+        """Take what profiling requests took, of the requests' own time; tell whether that changed the rate.
+
+        Args:
+            seconds: that profiling took.
+            request_seconds: that the requests took, each of them `LONGEST_SECONDS` at most.
+            requests: how many.
+        """
         with self._lock:
-            self._requests += 1
+            self._requests += requests
             self._own += seconds
-            self._elapsed += min(request_seconds, LONGEST_SECONDS)
+            self._elapsed += request_seconds
             if self._requests < max(INTERVAL_REQUESTS * self.rate, PROFILED_REQUESTS):
                 return False
             now = self._clock()

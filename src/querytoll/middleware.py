@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final, Protocol
 
@@ -25,12 +25,8 @@ from querytoll.routing import (
     route_template,
 )
 
-_STARTS: Final = ("http.response.start", "websocket.http.response.start")
-_BODIES: Final = (
-    "http.response.body",
-    "http.response.pathsend",
-    "http.response.zerocopysend",
-    "websocket.http.response.body",
+_OTHER_BODIES: Final = frozenset(
+    ("http.response.pathsend", "http.response.zerocopysend", "websocket.http.response.body")
 )
 
 
@@ -74,79 +70,82 @@ class ProfilerMiddleware:
         self.profiler = profiler if profiler is not None else type(self).default_profiler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self.key in scope or not self.profiler.active:
+        key, kind, profiler = self.key, scope["type"], self.profiler
+        if (kind != "http" and kind != "websocket") or key in scope or not profiler.active:
             await self.app(scope, receive, send)
             return
-        observed = self._begin(scope)
-        scope[self.key] = True
+        observed = None
+        try:
+            window = profiler.open("request" if kind == "http" else "websocket")
+            if window is not None:
+                observed = _Observed(profiler, window, scope, send)
+        except Exception as fault:
+            profiler.faults.caught("middleware", fault)
+        scope[key] = True
         returned = False
         if observed is not None:
-            send = observed.sending(send)
-            receive = observed.receiving(receive) if scope["type"] == "websocket" else receive
+            send = observed.sending
+            if kind == "websocket":
+                receive = observed.receiving(receive)
         try:
             await self.app(scope, receive, send)
             returned = True
         finally:
-            scope.pop(self.key, None)
+            scope.pop(key, None)
             if observed is not None:
                 # Without an exception of the application's, this would be one that a caller is handling.
                 observed.end(None if returned else sys.exception())
 
-    def _begin(self, scope: Scope) -> _Observed | None:
-        try:
-            window = self.profiler.open("request" if scope["type"] == "http" else "websocket")
-            return None if window is None else _Observed(self.profiler, window, scope)
-        except Exception as fault:
-            self.profiler.faults.caught("middleware", fault)
-            return None
 
+class _Observed(Request):
+    """One request under observation, and what is known of it."""
 
-class _Observed:
-    """One request under observation."""
+    __slots__ = ("_answering", "_context", "_profiler", "_scope", "_send", "_window")
 
-    __slots__ = ("_answering", "_context", "_profiler", "_request", "_scope", "_window")
-
-    def __init__(self, profiler: Profiling, window: Window, scope: Scope) -> None:
+    def __init__(self, profiler: Profiling, window: Window, scope: Scope, send: Send) -> None:
+        Request.__init__(self, None, None, scope.get("path"))
         self._profiler = profiler
         self._window = window
         self._scope = scope
-        self._request = Request(path=scope.get("path"))
+        self._send = send
         self._answering = profiler.answering
-        # The last byte may be sent in another task or in a span of the application's own.
-        self._context = copy_context() if self._answering is not None else None
+        if self._answering is not None:
+            # The last byte may be sent in another task or in a span of the application's own.
+            self._context = copy_context()
 
-    def sending(self, send: Send) -> Send:
-        async def watched(message: Message) -> None:
+    def sending(self, message: Message) -> Awaitable[None]:
+        """Note what the application sends, and send it; only for its last message a coroutine of our own is needed."""
+        try:
             kind = message.get("type")
-            last = kind in _BODIES and not message.get("more_body", False)
+            # First what every response has: each look-up that is spared here is one of hundreds of thousands.
+            if kind == "http.response.body":
+                if not message.get("more_body"):
+                    return self._sending_last(message)
+            elif kind == "http.response.start" or kind == "websocket.http.response.start":
+                self.status = message["status"]
+                self.response_began = self._window.now()
+                timed = self._profiler.server_timing
+                if in_debug(self._scope) if timed is None else timed:
+                    message = self._with_timing(message)
+            elif kind in _OTHER_BODIES:
+                if not message.get("more_body"):
+                    return self._sending_last(message)
+            elif kind == "websocket.accept":
+                self.status = 101
+            elif kind == "websocket.close" and self.status is None:
+                self.status = 403
+        except Exception as fault:
+            self._profiler.faults.caught("middleware", fault)
+        return self._send(message)
+
+    async def _sending_last(self, message: Message) -> None:
+        if self._answering is not None:
             try:
-                if kind not in _BODIES:
-                    message = self._sent(kind, message)
-                elif last and self._answering is not None and self._context is not None:
-                    self._context.run(self._answering, self._window)
+                self._context.run(self._answering, self._window)
             except Exception as fault:
                 self._profiler.faults.caught("middleware", fault)
-            await send(message)
-            if last:
-                self._request.response_ended = self._window.now()
-
-        return watched
-
-    def _sent(self, kind: Any, message: Message) -> Message:
-        if kind in _STARTS:
-            self._request.status = message["status"]
-            self._request.response_began = self._window.now()
-            if self._timed():
-                return self._with_timing(message)
-        elif kind == "websocket.accept":
-            self._request.status = 101
-        elif kind == "websocket.close" and self._request.status is None:
-            self._request.status = 403
-        return message
-
-    def _timed(self) -> bool:
-        wanted = self._profiler.server_timing
-        return in_debug(self._scope) if wanted is None else wanted
+        await self._send(message)
+        self.response_ended = self._window.now()
 
     def _with_timing(self, message: Message) -> Message:
         count, seconds = so_far(self._window)
@@ -164,13 +163,15 @@ class _Observed:
 
         return watched
 
-    def _locate(self, request: Request) -> None:
+    def _locate(self) -> None:
         """Note what tells the parts of the request apart, and whose statements have no line of their own."""
-        request.dependencies = dependency_codes(self._scope)
-        if not all(row[0].stack for row in self._window.rows):
-            code = endpoint_code(self._scope)
-            if code is not None:
-                request.endpoint = self._window.capture.sites.definition(code)
+        self.dependencies = dependency_codes(self._scope)
+        for row in self._window.rows:
+            if not row[0].stack:
+                code = endpoint_code(self._scope)
+                if code is not None:
+                    self.endpoint = self._window.capture.sites.definition(code)
+                return
 
     def _returned(self) -> Returned | None:
         fields, code = response_fields(self._scope), endpoint_code(self._scope)
@@ -182,17 +183,17 @@ class _Observed:
     def end(self, error: BaseException | None) -> None:
         """Close the window, whatever became of the request."""
         try:
-            request = self._request
-            if request.status is None and error is not None:
-                request.status = 499 if isinstance(error, asyncio.CancelledError) else 500
-            request.method = method_label(self._scope)
-            request.route = route_template(self._scope)
-            if self._window.rows:
-                self._locate(request)
-            if self._window.reads is not None and error is None:
-                request.returned = self._returned()
-            self._window.name = f"{request.method} {request.route}"
-            self._profiler.close(self._window, request)
+            window = self._window
+            if error is not None and self.status is None:
+                self.status = 499 if isinstance(error, asyncio.CancelledError) else 500
+            self.method = method = method_label(self._scope)
+            self.route = route = route_template(self._scope)
+            if window.rows:
+                self._locate()
+            if window.reads is not None and error is None:
+                self.returned = self._returned()
+            window.name = f"{method} {route}"
+            self._profiler.close(window, self)
         except Exception as fault:
             self._profiler.faults.caught("middleware", fault)
             if not self._window.closed:

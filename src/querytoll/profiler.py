@@ -10,10 +10,11 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
-from querytoll.backoff import BackOff
+from querytoll.backoff import LONGEST_SECONDS, BackOff
 from querytoll.capture import Capture, Window, attach, detach, pools, reads
 from querytoll.capture.assemble import Request, assemble, so_far
 from querytoll.capture.connections import watch_engine
@@ -31,8 +32,9 @@ from querytoll.web import metrics_endpoint
 LARGE_TRACE: Final = 500
 """Statements above which a request is judged in a thread, so that the event loop goes on."""
 _TOLD_SECONDS: Final = 0.001
+"""The profiler's own cost is told so much at a time, or more."""
 # The application may have seeded the common generator, and counts on the numbers that it gives.
-_random: Final = random.SystemRandom()
+_random: Final = random.Random()
 _living: Final[WeakSet[Profiler]] = WeakSet()
 
 
@@ -44,6 +46,11 @@ class Profiler:
         engines: `Engine`s and `AsyncEngine`s to profile; None: every engine of the process, made before or after.
         detectors: None: `Profiler.default_detectors()`.
         sinks: None: `Profiler.default_sinks()`.
+
+    Attributes:
+        active: it profiles: it is switched on, and not closed.
+        server_timing: as `Settings.server_timing`.
+        answering: to be called before a request's last byte leaves; None where no sink wants to know.
 
     Raises:
         ConfigurationError: an engine, detector or sink is none.
@@ -69,9 +76,13 @@ class Profiler:
         self._answer_sinks: list[AnswerSink] = [sink for sink in self._sinks if isinstance(sink, AnswerSink)]
         self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
         self._busy_sinks: list[BackgroundSink] = [sink for sink in self._sinks if isinstance(sink, BackgroundSink)]
-        self._costs: dict[Part, float] = {"capture": 0.0, "detect": 0.0, "sinks": 0.0}
+        self._request_costs = _Costs()
+        self._other_costs = _Costs()
+        self._max_sql_length = self.settings.max_sql_length
         self._background: dict[Future[None], int] = {}
-        self._active = self.settings.enabled
+        self.active = self.settings.enabled
+        self.server_timing = self.settings.server_timing
+        self.answering: Callable[[Window], None] | None = self._answering if self._answer_sinks else None
         self.faults = Faults(self._tell_fault)
         for sink in self._busy_sinks:
             sink.attend(self.faults)
@@ -105,21 +116,6 @@ class Profiler:
             PrometheusSink(max_routes=settings.max_routes, max_fingerprints=settings.max_fingerprints),
         ]
 
-    @property
-    def active(self) -> bool:
-        """It profiles: it is switched on, and not closed."""
-        return self._active
-
-    @property
-    def server_timing(self) -> bool | None:
-        """As `Settings.server_timing`."""
-        return self.settings.server_timing
-
-    @property
-    def answering(self) -> Callable[[Window], None] | None:
-        """To be called before a request's last byte leaves; None where no sink wants to know."""
-        return self._answering if self._answer_sinks else None
-
     def _answering(self, window: Window) -> None:
         for sink in self._answer_sinks:
             try:
@@ -137,7 +133,7 @@ class Profiler:
 
     def open(self, kind: Kind) -> Window | None:
         """Open the window of a request; None when profiling is off or the request is not in the sample."""
-        if not self._active:
+        if not self.active:
             return None
         rate = self._backoff.rate
         if rate < 1.0 and _random.random() >= rate:
@@ -148,8 +144,7 @@ class Profiler:
         """Close a window, judge its trace and tell the sinks; a large one in a thread."""
         if not window.closed:
             window.close()
-        loop = asyncio._get_running_loop()
-        if loop is None or len(window.rows) <= LARGE_TRACE:
+        if len(window.rows) <= LARGE_TRACE or (loop := asyncio._get_running_loop()) is None:
             self.deliver(window, request)
             return
         # Not the loop's own future: whoever drains may run on another loop, or in a process forked since.
@@ -171,19 +166,20 @@ class Profiler:
             request: what the middleware knows of it.
             tell: False: another report will hold the same statements; the sinks wait for that one.
         """
-        started = window.now()
+        now = window.now
+        started = now()
         try:
-            trace = assemble(window, request, max_sql_length=self.settings.max_sql_length)
+            trace = assemble(window, request, max_sql_length=self._max_sql_length)
         except Exception as fault:
             self.faults.caught("capture", fault)
             return Report(_unread(window))
-        assembled = window.now()
+        assembled = now()
         try:
             report = judge(trace, self._detectors, self.faults, self._ignoring)
         except Exception as fault:
             self.faults.caught("detect", fault)
             report = Report(trace)
-        judged = window.now()
+        judged = now()
         if tell:
             self._tell(report)
         if self._sampler is not None and tell:
@@ -191,10 +187,17 @@ class Profiler:
                 self._sampler.finished(window, trace)
             except Exception as fault:
                 self.faults.caught("explain", fault)
-        told = window.now()
-        self._account(assembled - started, judged - assembled, told - judged)
-        if trace.kind == "request" and self._backoff.spent(told - started, trace.elapsed):
-            self._tell_rate()
+        told = now()
+        # Without a lock: of what threads add at the same moment, some may be lost.
+        costs = self._request_costs if window.kind == "request" else self._other_costs
+        elapsed = window.ended - window.started
+        costs.traces += 1
+        costs.elapsed += elapsed if elapsed < LONGEST_SECONDS else LONGEST_SECONDS
+        costs.capture += assembled - started
+        costs.detect += judged - assembled
+        costs.sinks += told - judged
+        if costs.capture + costs.detect + costs.sinks >= _TOLD_SECONDS:
+            self._account(costs)
         return report
 
     def _tell(self, report: Report) -> None:
@@ -254,7 +257,7 @@ class Profiler:
 
     async def aclose(self) -> None:
         """Stop profiling, after `drain`; listeners on engines that no other profiler has are removed."""
-        self._active = False
+        self.active = False
         await self.drain()
         pools.unmeter(self)
         if self._sampler is not None:
@@ -265,20 +268,22 @@ class Profiler:
             others = [engine for other in _living if other.active for engine in other._engines or ()]
             detach(engine for engine in self._engines if engine not in others)
 
-    def _account(self, capture: float, detect: float, sinks: float) -> None:
-        """Tell the profiler's own cost, a millisecond or more at a time."""
-        costs = self._costs
-        costs["capture"] += capture
-        costs["detect"] += detect
-        costs["sinks"] += sinks
-        if costs["capture"] + costs["detect"] + costs["sinks"] >= _TOLD_SECONDS:
-            self._costs = dict.fromkeys(costs, 0.0)
-            for meter in self._meters:
-                for part, seconds in costs.items():
-                    try:
-                        meter.spent(part, seconds)
-                    except Exception as fault:
-                        self.faults.caught("sinks", fault)
+    def _account(self, costs: _Costs) -> None:
+        """Tell the profiler's own cost, and back off where it is too much."""
+        if costs is self._request_costs:
+            self._request_costs = _Costs()
+            if self._backoff.spent(costs.capture + costs.detect + costs.sinks, costs.elapsed, costs.traces):
+                self._tell_rate()
+        else:
+            self._other_costs = _Costs()
+        parts: tuple[tuple[Part, float], ...]
+        parts = ("capture", costs.capture), ("detect", costs.detect), ("sinks", costs.sinks)
+        for meter in self._meters:
+            for part, seconds in parts:
+                try:
+                    meter.spent(part, seconds)
+                except Exception as fault:
+                    self.faults.caught("sinks", fault)
 
     def _tell_rate(self) -> None:
         for meter in self._rate_meters:
@@ -300,6 +305,17 @@ def _tell_shared_fault(part: Part) -> None:
 
 
 pools.on_fault.append(_tell_shared_fault)
+
+
+@dataclass(slots=True)
+class _Costs:
+    """Traces, their seconds, and the profiler's own seconds for them by part, until somebody is told of them."""
+
+    traces: int = 0
+    elapsed: float = 0.0
+    capture: float = 0.0
+    detect: float = 0.0
+    sinks: float = 0.0
 
 
 class Profile:

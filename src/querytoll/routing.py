@@ -23,6 +23,9 @@ CodeKey = tuple[str, str]
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"))
 _REST: Final = "/{path}"
 _BRANCHES: Final = (Mount, Host)
+_leaves: Final[set[type]] = set()
+"""Classes of routes that are no branches: to look one up costs a quarter of `isinstance`."""
+_MAX_LEAVES: Final = 100
 _ROUTED: Final = frozenset(("app_root_path", "endpoint", "fastapi", "path_params", "route", "router"))
 _INITIALISERS: Final = ("__new__", "__init__", "__post_init__")
 _MAX_WRAPPERS: Final = 32
@@ -42,7 +45,13 @@ def route_template(scope: Scope) -> str:
     scope (a middleware answered, or passed on a copy), it is the route that would have taken the request.
     """
     try:
-        return _template(scope) or UNMATCHED
+        route = _route(scope)
+        # Nearly every request has a route, and went through no mount.
+        if route is not None and "app_root_path" not in scope:
+            template: str = getattr(route, "path_format", "")
+            if template:
+                return template
+        return _template(scope, route) or UNMATCHED
     except Exception:
         _log.debug("no template for a request", exc_info=True)
         return UNMATCHED
@@ -50,15 +59,18 @@ def route_template(scope: Scope) -> str:
 
 def method_label(scope: Scope) -> str:
     """Fold the request's method into a closed set: a registered method, `_OTHER`, or `WEBSOCKET`."""
-    if scope.get("type") == "websocket":
-        return "WEBSOCKET"
-    method = scope.get("method")
-    return method if method in _METHODS else "_OTHER"
+    method: str = scope.get("method", "")
+    if method in _METHODS:
+        return method
+    return "WEBSOCKET" if scope.get("type") == "websocket" else "_OTHER"
 
 
 def in_debug(scope: Scope) -> bool:
     """Tell whether the application in the scope runs in debug mode."""
-    return getattr(scope.get("app"), "debug", False) is True
+    try:
+        return scope["app"].debug is True
+    except (KeyError, AttributeError):
+        return False
 
 
 def endpoint_code(scope: Scope) -> CodeType | None:
@@ -77,10 +89,15 @@ def dependency_codes(scope: Scope) -> frozenset[CodeKey]:
     """
     try:
         owner = _route(scope)
-        if getattr(owner, "dependant", None) is None:
+        # By identity: routes define __eq__ without __hash__, so that neither they nor weak mappings can hold them.
+        hit = _codes.get(id(owner))
+        if hit is not None and hit[0]() is owner:
+            codes = hit[1]
+        elif getattr(owner, "dependant", None) is None:
             return _NO_CODES
+        else:
+            codes = _codes_of(owner)
         overrides = getattr(scope.get("app"), "dependency_overrides", None)
-        codes = _cached_codes(owner)
         return codes.union(*map(_code_keys, overrides.values())) if overrides else codes
     except Exception:
         _log.debug("no dependencies for a request", exc_info=True)
@@ -123,8 +140,9 @@ def _fields_of(annotation: object) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(names), frozenset(files)
 
 
-def _template(scope: Scope) -> str | None:
-    leaf = _leaf(scope)
+def _template(scope: Scope, route: Any) -> str | None:
+    # What the framework recorded, relative to the innermost mount.
+    leaf = _unrouted(scope) if route is None else getattr(route, "path_format", None)
     if leaf is None:
         # Once a router has seen the scope, a missing endpoint means that none of its routes took the request.
         return _walked(scope, None) if "endpoint" in scope or "router" not in scope else None
@@ -132,11 +150,8 @@ def _template(scope: Scope) -> str | None:
     return _walked(scope, leaf) if "app_root_path" in scope else leaf
 
 
-def _leaf(scope: Scope) -> str | None:
-    """Template that the framework recorded, relative to the innermost mount."""
-    route = _route(scope)
-    if route is not None:
-        return getattr(route, "path_format", None)
+def _unrouted(scope: Scope) -> str | None:
+    """Template of what is answered without a route."""
     template = _frontend(scope)
     return scope.get("path_template") if template is None else template  # Litestar's
 
@@ -153,7 +168,14 @@ def _route(scope: Scope) -> Any:
         included = context.starlette_route
         if included is not None and getattr(included, "endpoint", scope) is scope.get("endpoint"):
             return included
-    return None if isinstance(route, _BRANCHES) else route
+    kind = type(route)
+    if kind in _leaves:
+        return route
+    if isinstance(route, _BRANCHES):
+        return None
+    if len(_leaves) < _MAX_LEAVES:
+        _leaves.add(kind)
+    return route
 
 
 def _frontend(scope: Scope) -> str | None:
@@ -249,15 +271,11 @@ def _own_prefix(route: Mount | Host) -> str:
     return route.path_format.removesuffix(_REST) if isinstance(route, Mount) else ""
 
 
-def _cached_codes(owner: Any) -> frozenset[CodeKey]:
-    # By identity: routes define __eq__ without __hash__, so that neither they nor weak mappings can hold them.
-    key = id(owner)
-    hit = _codes.get(key)
-    if hit is not None and hit[0]() is owner:
-        return hit[1]
+def _codes_of(owner: Any) -> frozenset[CodeKey]:
+    """Remember a route's functions for as long as the route lives."""
     if len(_codes) >= _MAX_ROUTES:
         _codes.clear()
-    codes = _dependency_codes(owner.dependant)
+    key, codes = id(owner), _dependency_codes(owner.dependant)
     _codes[key] = (weakref.ref(owner, lambda _: _codes.pop(key, None)), codes)
     return codes
 

@@ -116,7 +116,7 @@ def nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert everywhere == []
     assert opened == {}
     assert dict(window._outliving) == {}
-    assert [sampler._open for sampler in window._samplers._samplers.values() if sampler._open] == []
+    assert [sampler.windows for sampler in window._samplers._samplers.values() if sampler.windows] == []
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from querytoll.capture import Capture, Window, window
+from querytoll.capture import Capture, Window
 from querytoll.capture.stalls import STALL_SECONDS, TICK_SECONDS, StallSampler, StallSamplers, overlap
 from tests.capture.watching import Database, Watch, sync_of
 
@@ -185,13 +185,16 @@ stall = time.sleep
 
 async def test_each_loop_has_one_sampler() -> None:
     samplers = StallSamplers()
-    first = samplers.here()
+    first = samplers.opened()
     assert first is not None
-    assert samplers.here() is first
+    assert samplers.opened() is first
+    assert first.windows == 2
+    first.closed()
+    first.closed()
 
 
 def test_without_a_loop_there_is_none() -> None:
-    assert StallSamplers().here() is None
+    assert StallSamplers().opened() is None
 
 
 def test_a_sampler_dies_with_its_loop() -> None:
@@ -200,9 +203,8 @@ def test_a_sampler_dies_with_its_loop() -> None:
     dead: list[weakref.ref[Any]] = []
 
     async def work() -> None:
-        sampler = samplers.here()
+        sampler = samplers.opened()
         assert sampler is not None
-        sampler.opened()
         await asyncio.sleep(TICK_SECONDS * 2)
         sampler.closed()
         dead.append(weakref.ref(asyncio.get_running_loop()))
@@ -285,4 +287,6 @@ async def test_a_window_that_opens_outside_of_a_loop_has_no_stalls(capture: Capt
     (left,) = opened
     assert left.stalls() == []
     left.close()
-    assert window._samplers.here() is not None
+    inside = Window(capture, "block", "").open()
+    assert inside._sampler is not None
+    inside.close()

@@ -24,7 +24,7 @@ from querytoll.capture.connections import LINK
 from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.orm import LOAD_OPTIONS
 from querytoll.capture.sampling import Slow
-from querytoll.capture.scope import NOWHERE, Scope, current
+from querytoll.capture.scope import NOWHERE, Scope, get_scope
 from querytoll.capture.stays import Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import Window, detached, everywhere
@@ -98,10 +98,9 @@ def _listeners(engine: Any, pool: Any) -> list[tuple[Any, str, Callable[..., Any
 # Clocks are kept as default arguments, where freezegun does not find them.
 def _usual_listener(now: Callable[[], float] = time.perf_counter) -> Callable[..., bool | None]:
     """Make the listener of `do_execute`; as any other's, without the price of what `do_execute` never needs."""
-    get = current.get
 
     def listen(cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
-        scope = get()
+        scope = get_scope()
         if scope is None:
             if not everywhere:
                 return None
@@ -135,7 +134,7 @@ def _listener(name: str, now: Callable[[], float] = time.perf_counter) -> Callab
     without_parameters = name == "do_execute_no_params"
 
     def listen(cursor: Any, statement: str, parameters: Any, context: Any = None) -> bool | None:
-        scope = current.get()
+        scope = get_scope()
         if scope is None:
             if not everywhere:
                 return None

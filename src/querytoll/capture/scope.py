@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from querytoll.errors import ConfigurationError
@@ -20,31 +20,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Scope:
     """The windows that are open here, innermost first, and the rules that are ignored here.
 
-    `plain` where all of them see every engine.
+    `plain` only where all of them see every engine.
     """
 
     __slots__ = ("ignores", "plain", "windows")
 
-    def __init__(self, windows: tuple[Window, ...], ignores: tuple[Ignore, ...] = ()) -> None:
+    def __init__(self, windows: tuple[Window, ...], ignores: tuple[Ignore, ...], plain: bool) -> None:
         self.windows = windows
         self.ignores = ignores
-        self.plain = True
-        for window in windows:
-            if window.capture.only is not None:
-                self.plain = False
+        self.plain = plain
 
 
 current: Final[ContextVar[Scope | None]] = ContextVar("querytoll", default=None)
 
-NOWHERE: Final = Scope(())
+# To look up a method of a ContextVar costs eight times as much as to call it.
+get_scope: Final = current.get
+set_scope: Final = current.set
+reset_scope: Final = current.reset
 
-
-def leave(token: Token[Scope | None]) -> None:
-    """Restore the scope; another context than that of the entry (a fixture's teardown) has nothing to restore."""
-    try:
-        current.reset(token)
-    except ValueError:
-        return
+NOWHERE: Final = Scope((), (), True)
 
 
 class ignore:
@@ -65,7 +59,7 @@ class ignore:
 
     def __enter__(self) -> None:
         scope = current.get() or NOWHERE
-        current.set(Scope(scope.windows, (*scope.ignores, self._entry)))
+        current.set(Scope(scope.windows, (*scope.ignores, self._entry), scope.plain))
 
     def __exit__(self, *exc_info: object) -> None:
         # No token is kept: tasks that are in the same block at once end it in any order.
@@ -74,7 +68,7 @@ class ignore:
             return
         at = len(scope.ignores) - 1 - scope.ignores[::-1].index(self._entry)
         ignores = scope.ignores[:at] + scope.ignores[at + 1 :]
-        current.set(Scope(scope.windows, ignores) if scope.windows or ignores else None)
+        current.set(Scope(scope.windows, ignores, scope.plain) if scope.windows or ignores else None)
 
     def __call__(self, function: F) -> F:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -23,9 +23,14 @@ class StallSampler:
     """Ticks while windows are open on one event loop; a late tick is a stall.
 
     A stall is measured from the moment the tick was due, hence never longer than it was.
+
+    Attributes:
+        loop: the event loop.
+        windows: open ones.
+        ticking: a tick is to come.
     """
 
-    __slots__ = ("_context", "_due", "_now", "_open", "_stalls", "_ticking", "loop")
+    __slots__ = ("_context", "_due", "_now", "_stalls", "loop", "ticking", "windows")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
         # The sampler must not keep the loop, whose life decides on its own.
@@ -33,21 +38,21 @@ class StallSampler:
         self._now = now
         # Ticks go on from request to request: the first one's context, with its window, is not kept.
         self._context = Context()
-        self._open = 0
-        self._ticking = False
+        self.windows = 0
+        self.ticking = False
         self._due = 0.0
         self._stalls: deque[Interval] = deque(maxlen=_MAX_STALLS)
 
     def opened(self) -> None:
         """A window opened: see to it that the clock ticks."""
-        self._open += 1
-        if not self._ticking:
-            self._ticking = True
+        self.windows += 1
+        if not self.ticking:
+            self.ticking = True
             self._wait()
 
     def closed(self) -> None:
         """A window closed; the last one lets the next tick be the last."""
-        self._open -= 1
+        self.windows -= 1
 
     def since(self, moment: float) -> list[Interval]:
         """Return the stalls that ended after the moment, oldest first."""
@@ -70,10 +75,10 @@ class StallSampler:
         now = self._now()
         if now - self._due > STALL_SECONDS:
             self._stalls.append((self._due, now))
-        if self._open > 0:
+        if self.windows > 0:
             self._wait()
         else:
-            self._ticking = False
+            self.ticking = False
 
 
 class StallSamplers:
@@ -85,17 +90,25 @@ class StallSamplers:
         self._samplers: WeakKeyDictionary[asyncio.AbstractEventLoop, StallSampler] = WeakKeyDictionary()
         self._latest: StallSampler | None = None
 
-    def here(self) -> StallSampler | None:
-        """Return the sampler of the running event loop; None outside of one."""
+    def opened(self) -> StallSampler | None:
+        """A window opened: see to it that the clock of the running event loop ticks; None outside of one."""
         loop = asyncio._get_running_loop()
         if loop is None:
             return None
         sampler = self._latest
         if sampler is None or sampler.loop() is not loop:
-            sampler = self._samplers.get(loop)
-            if sampler is None:
-                sampler = self._samplers[loop] = StallSampler(loop, self._now)
-            self._latest = sampler
+            sampler = self._latest = self._of(loop)
+        if sampler.ticking:
+            # As `StallSampler.opened` does, without the price of a call per request.
+            sampler.windows += 1
+        else:
+            sampler.opened()
+        return sampler
+
+    def _of(self, loop: asyncio.AbstractEventLoop) -> StallSampler:
+        sampler = self._samplers.get(loop)
+        if sampler is None:
+            sampler = self._samplers[loop] = StallSampler(loop, self._now)
         return sampler
 
 

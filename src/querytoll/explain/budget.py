@@ -29,6 +29,8 @@ class Budget:
         self._clock = clock
         self._lock = Lock()
         self._due: OrderedDict[str, tuple[float, Denial]] = OrderedDict()
+        self._share = settings.explain_share
+        self._seen = 0.0
         self._most = settings.explain_floor_seconds * _BURST
         self._credit = self._most
         self._filled = clock()
@@ -52,9 +54,11 @@ class Budget:
             self._remember(fingerprint, self._clock() + self._settings.explain_retry_seconds, "refused")
 
     def observe(self, seconds: float) -> None:
-        """Take note of time that the application spent in the database."""
-        with self._lock:
-            self._credit = min(self._most, self._credit + seconds * self._settings.explain_share)
+        """Take note of time that the application spent in the database.
+
+        For each request, hence without the lock: of what threads note at the same moment, some may be lost.
+        """
+        self._seen += seconds
 
     def spend(self, seconds: float) -> None:
         """Take note of time that EXPLAINs took."""
@@ -62,7 +66,8 @@ class Budget:
             self._credit -= seconds
 
     def _fill(self, now: float) -> None:
-        earned = (now - self._filled) * self._settings.explain_floor_seconds / 60
+        seen, self._seen = self._seen, 0.0
+        earned = (now - self._filled) * self._settings.explain_floor_seconds / 60 + seen * self._share
         self._credit, self._filled = min(self._most, self._credit + earned), now
 
     def _remember(self, fingerprint: str, due: float, denial: Denial) -> None:

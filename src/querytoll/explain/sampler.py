@@ -383,7 +383,8 @@ class Sampler:
 
     def finished(self, window: Window, trace: Trace) -> None:
         """Take the trace of a window that closed: its plans can be told now."""
-        self._budget.observe(trace.database_seconds)
+        if trace.database_seconds:
+            self._budget.observe(trace.database_seconds)
         if window.serial not in self._origins:
             return
         with self._lock:
