@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, overload
 
@@ -10,6 +11,9 @@ from querytoll.model import Ignore, Load, Phase, Shape, Site, Statement
 
 new: Final = tuple.__new__
 """To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
+
+_MAX_ASKED: Final = 8
+"""Statements that are made one by one; who asks for more is given one of all that are made at once."""
 
 
 class Batch(NamedTuple):
@@ -67,13 +71,14 @@ class Recorded(Sequence[Statement]):
         odd: by place.
     """
 
-    __slots__ = ("_made", "_size", "batches", "odd")
+    __slots__ = ("_asked", "_made", "_size", "batches", "odd")
 
     def __init__(self, batches: Sequence[Batch], size: int, odd: dict[int, Odd]) -> None:
         self.batches = batches
         self.odd = odd
         self._size = size
         self._made: tuple[Statement, ...] | None = None
+        self._asked = 0
 
     def __len__(self) -> int:
         return self._size
@@ -83,6 +88,13 @@ class Recorded(Sequence[Statement]):
     @overload
     def __getitem__(self, at: slice) -> tuple[Statement, ...]: ...
     def __getitem__(self, at: int | slice) -> Statement | tuple[Statement, ...]:
+        if self._made is None and isinstance(at, int) and self._asked < _MAX_ASKED:
+            self._asked += 1
+            place = at + self._size if at < 0 else at
+            for batch in self.batches:
+                number = bisect_left(batch.places, place)
+                if number < len(batch.places) and batch.places[number] == place:
+                    return _statement(batch, number, self.odd.get(place))
         return self.all()[at]
 
     def __iter__(self) -> Iterator[Statement]:
@@ -109,11 +121,6 @@ class Recorded(Sequence[Statement]):
                     made[place] = _statement(batch, number, self.odd.get(place))
             self._made = tuple(made)
         return self._made
-
-    def of(self, batch: Batch, number: int) -> Statement:
-        """Return one statement of a batch, the others unmade."""
-        place = batch.places[number]
-        return self._made[place] if self._made is not None else _statement(batch, number, self.odd.get(place))
 
 
 def _statement(batch: Batch, number: int, odd: Odd | None) -> Statement:
