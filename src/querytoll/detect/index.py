@@ -44,23 +44,26 @@ class Calls:
 class Index:
     """What several rules ask of a trace.
 
-    Most of it is columns: one field of all statements. All of them cost as much as five attributes of each statement,
-    and what is then asked of a column is asked in C.
+    Most of it is columns: one field of all statements. All of them cost as much as six attributes of each statement,
+    and what is then asked of a column is asked in C. What only a repetition is asked for is made when it is.
 
     Attributes:
-        trace: the trace.
+        trace, statements, size: the trace, what it sent, and how many.
         sqls, started, elapsed, rows, many, loads, binds, transactions, errors, engines, bind_counts, sizes: columns.
-        calls: the statements by shape, stack and relation, in order of the first of each.
-        shapes: the same by fingerprint.
         repeated: a fingerprint has more than one statement.
         plain: no statement failed, was a batch or an eager load, or has an ignore.
         ignored, failing, blocking: a statement has an ignore; has an error; is of a sync driver on an event loop.
         inlined: a shape's text held literals.
         seconds, total_rows, total_size: sums, which no single statement exceeds.
         written: statements that write.
-        resets: starts of what may change the answers of later reads (SET, set_config, advisory locks), ascending.
-        claims: starts of reads that lock what no other worker has locked, ascending.
     """
+
+    __slots__ = (
+        "_calls", "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_relations", "_resets",
+        "_shape_column", "_shapes", "_stacks", "_within", "bind_counts", "binds", "blocking", "elapsed", "engines",
+        "errors", "failing", "ignored", "inlined", "loads", "many", "plain", "repeated", "rows", "seconds", "size",
+        "sizes", "sqls", "started", "statements", "total_rows", "total_size", "trace", "transactions", "written",
+    )  # fmt: skip
 
     sqls: Sequence[str]
     started: Sequence[float]
@@ -74,83 +77,108 @@ class Index:
     engines: Sequence[str]
     bind_counts: Sequence[int]
     sizes: Sequence[int | None]
-    calls: Sequence[Calls]
-    shapes: dict[str, list[Calls]]
-    repeated: bool
-    plain: bool
-    ignored: bool
-    failing: bool
-    blocking: bool
-    seconds: float
-    total_rows: int
-    total_size: int
-    inlined: bool
-    written: int
-    resets: list[float]
-    claims: list[float]
-
-    # Until somebody asks.
-    _differing: bool | None = None
-    _failed_transactions: set[int] | None = None
-    _changes: dict[str, list[float]] | None = None
-    _within: dict[int, list[Statement]] | None = None
-    _ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        statements = trace.statements
-        columns: Any = zip(*statements, strict=True) if statements else _NO_COLUMNS
+        self.statements = statements = trace.statements
+        self.size = size = len(statements)
+        # Strict, which they are, would cost a tenth more.
+        columns: Any = zip(*statements) if statements else _NO_COLUMNS  # noqa: B905
         # fmt: off
         (
-            self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
-            relations, self.loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking,
-            _detached, ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
+            self.sqls, shapes, self.started, elapsed, _stall, rows, many, _streamed, self._stacks,
+            self._relations, loads, self.binds, self.transactions, _phase, errors, self.engines, blocking,
+            _detached, ignored, _window, _bind_digests, self.bind_counts, _entities, sizes,
         ) = columns
         # fmt: on
-        self.seconds = sum(self.elapsed)
-        self.total_rows = _total(self.rows)
-        self.total_size = _total(self.sizes)
-        # Counting what is None is the cheapest thing to ask of a column.
-        self.failing = self.errors.count(None) < len(statements)
-        self.blocking = any(blocking)
-        self.ignored = any(ignored)
-        eager = self.loads.count(None) < len(statements) and "eager" in self.loads
-        self.plain = not (self.failing or self.ignored or eager or any(self.many))
-        self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, [], [], {}
-        self.calls = _calls(shapes, stacks, relations)
-        for calls in self.calls:
-            self._note(calls)
-        self.resets.sort()
-        self.claims.sort()
-        self.repeated = len(self.shapes) < len(statements)
+        self._shape_column, self.elapsed, self.rows, self.many = shapes, elapsed, rows, many
+        self.loads, self.errors, self.sizes = loads, errors, sizes
+        self.seconds = sum(elapsed)
+        self.total_rows = sum(filter(None, rows))
+        # To count the object that most of them are is the cheapest thing to ask of a column.
+        self.total_size = sum(filter(None, sizes)) if sizes.count(None) < size else 0
+        self.failing = failing = errors.count(None) < size
+        self.blocking = blocking.count(False) < size
+        self.ignored = ignores = ignored.count(()) < size
+        eager = loads.count(None) < size and "eager" in loads
+        self.plain = not (failing or ignores or eager or many.count(False) < size)
+        self._note(shapes)
+        self._calls: list[Calls] | None = None
+        self._shapes: dict[str, list[Calls]] = {}
+        self._resets: list[float] = []
+        self._claims: list[float] = []
+        self._differing: bool | None = None
+        self._failed_transactions: set[int] | None = None
+        self._changes: dict[str, list[float]] | None = None
+        self._within: dict[int, list[Statement]] | None = None
+        self._ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
 
-    def _note(self, calls: Calls) -> None:
+    def _note(self, shapes: Sequence[Shape]) -> None:
+        """Note what the shapes show; most often a statement has that of the one before."""
+        fingerprints: set[str] = set()
+        last: Shape | None = None
+        writes: tuple[str, ...] = ()
+        inlined, written = False, 0
+        for shape in shapes:
+            if shape is not last:
+                last = shape
+                fingerprints.add(shape.fingerprint)
+                writes = shape.writes
+                if shape.inlined:
+                    inlined = True
+            if writes:
+                written += 1
+        self.inlined, self.written = inlined, written
+        self.repeated = len(fingerprints) < self.size
+
+    def calls(self) -> list[Calls]:
+        """Return the statements by shape, stack and relation, in order of the first of each."""
+        if self._calls is None:
+            self._calls = _calls(self._shape_column, self._stacks, self._relations)
+            for calls in self._calls:
+                self._sort(calls)
+            self._resets.sort()
+            self._claims.sort()
+        return self._calls
+
+    def shapes(self) -> dict[str, list[Calls]]:
+        """Return the same by fingerprint."""
+        self.calls()
+        return self._shapes
+
+    def resets(self) -> list[float]:
+        """Return the starts of what may change the answers of later reads (SET, set_config, advisory locks), sorted."""
+        self.calls()
+        return self._resets
+
+    def claims(self) -> list[float]:
+        """Return the starts of reads that lock what no other worker has locked, sorted."""
+        self.calls()
+        return self._claims
+
+    def _sort(self, calls: Calls) -> None:
         shape = calls.shape
-        same = self.shapes.get(shape.fingerprint)
+        same = self._shapes.get(shape.fingerprint)
         if same is None:
-            self.shapes[shape.fingerprint] = [calls]
+            self._shapes[shape.fingerprint] = [calls]
         else:
             same.append(calls)
-        if shape.inlined:
-            self.inlined = True
-        if shape.writes:
-            self.written += len(calls.places)
-        elif shape.locking or not shape.tables:
+        if not shape.writes and (shape.locking or not shape.tables):
             if "SKIP LOCKED" in shape.text:
-                self.claims += map(self.started.__getitem__, calls.places)
+                self._claims += map(self.started.__getitem__, calls.places)
             elif shape.operation in _SETTING or "set_config" in shape.text or "advisory" in shape.text:
-                self.resets += map(self.started.__getitem__, calls.places)
+                self._resets += map(self.started.__getitem__, calls.places)
 
     def all_differ(self) -> bool:
         """Tell whether no two statements have equal bind values."""
         if self._differing is None:
-            self._differing = len(set(self.binds)) == len(self.binds)
+            self._differing = len(set(self.binds)) == self.size
         return self._differing
 
     def ordered(self) -> tuple[Sequence[Statement], Sequence[float]]:
         """Return the statements in order of their starts, and these."""
         if self._ordered is None:
-            statements: Sequence[Statement] = self.trace.statements
+            statements: Sequence[Statement] = self.statements
             starts = sorted(self.started)
             if starts != list(self.started):  # comparing is cheaper than sorting by key
                 statements = sorted(statements, key=started)
@@ -167,7 +195,7 @@ class Index:
         """Return the statements of a transaction in order of their starts."""
         if self._within is None:
             self._within = {}
-            for statement, ordinal in zip(self.trace.statements, self.transactions, strict=True):
+            for statement, ordinal in zip(self.statements, self.transactions, strict=True):
                 if ordinal is not None:
                     self._within.setdefault(ordinal, []).append(statement)
         return sorted(self._within.get(transaction, ()), key=started)
@@ -185,11 +213,12 @@ class Index:
         if self._changes is None:
             self._changes = self._changes_of_tables() if self.written else {}
         changes: list[Sequence[float]] = [self._changes[table] for table in tables if table in self._changes]
-        return [*changes, self.resets] if self.resets else changes
+        resets = self.resets()
+        return [*changes, resets] if resets else changes
 
     def _changes_of_tables(self) -> dict[str, list[float]]:
         changes: dict[str, list[float]] = {}
-        for calls in self.calls:
+        for calls in self.calls():
             for table in calls.shape.writes:
                 changes.setdefault(table, []).extend(map(self.started.__getitem__, calls.places))
         return {table: sorted(moments) for table, moments in changes.items()}
@@ -202,7 +231,7 @@ class Index:
 
     def failed(self) -> list[Statement]:
         """Return the statements with an error."""
-        return [each for each in self.trace.statements if each.error is not None] if self.failing else []
+        return [each for each in self.statements if each.error is not None] if self.failing else []
 
 
 class Group:
@@ -218,14 +247,14 @@ class Group:
 
     def __init__(self, index: Index, places: list[int], *, ascending: bool = True) -> None:
         self.index = index
-        self.first = index.trace.statements[places[0]]
-        self.size = len(places)
         self.places = places
+        self.size = size = len(places)
+        first = places[0]
+        self.first = index.statements[first]
         self._ascending = ascending
         self._distinct: int | None = None
         # Statements in a row, as single ones are, are sliced, which costs next to nothing.
-        in_a_row = ascending and places[-1] - places[0] == self.size - 1
-        self._slice = slice(places[0], places[-1] + 1) if in_a_row else None
+        self._slice = slice(first, first + size) if ascending and places[-1] - first == size - 1 else None
 
     def of(self, column: Sequence[Any]) -> tuple[Any, ...]:
         """Return their part of a column."""
@@ -234,7 +263,7 @@ class Group:
 
     def statements(self) -> tuple[Statement, ...]:
         """Return themselves."""
-        return self.of(self.index.trace.statements)
+        return self.of(self.index.statements)
 
     def distinct(self) -> int:
         """Count the sets of values, bound or written into the text."""
@@ -250,7 +279,7 @@ class Group:
     def earliest(self) -> Statement:
         """Return the first that started."""
         statements, _ = self.index.ordered()
-        in_order = self._ascending and statements is self.index.trace.statements
+        in_order = self._ascending and statements is self.index.statements
         return self.first if in_order else min(self.statements(), key=started)
 
     def spans(self) -> list[tuple[float, float]]:
@@ -267,26 +296,25 @@ class Group:
         return sum(seconds) - max(seconds)
 
 
-def _calls(
-    shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]
-) -> Sequence[Calls]:
+def _calls(shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]) -> list[Calls]:
     known: dict[tuple[int, int, str | None], Calls] = {}
-    last_shape = last_stack = last_relation = note = None
+    last_shape = last_stack = last_relation = places = None
+    first = place = 0
+    # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
     for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
-        # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
-        if shape is not last_shape or stack is not last_stack or relation is not last_relation or note is None:
-            last_shape, last_stack, last_relation = shape, stack, relation
+        if shape is not last_shape or stack is not last_stack or relation is not last_relation or places is None:
+            if place - first > 1 and places is not None:
+                places += range(first + 1, place)
+            first, last_shape, last_stack, last_relation = place, shape, stack, relation
             key = id(shape), id(stack), relation
             calls = known.get(key)
             if calls is None:
                 calls = known[key] = Calls(shape, stack, relation)
-            note = calls.places.append
-        note(place)
+            places = calls.places
+            places.append(place)
+    if places is not None:
+        places += range(first + 1, place + 1)
     return list(known.values())
-
-
-def _total(column: Sequence[int | None]) -> int:
-    return sum(filter(None, column)) if column.count(None) < len(column) else 0
 
 
 def places_of(same: Sequence[Calls]) -> list[int]:

@@ -57,7 +57,7 @@ class Panel:
         self._size, self._written, self._database_seconds = least(SIZE), least(WRITTEN), least(DATABASE_SECONDS)
         self._transaction_seconds, self._held_seconds = least(TRANSACTION_SECONDS), least(HELD_SECONDS)
         self._wait_seconds = least(WAIT_SECONDS)
-        self._are_news = [detector.is_news for detector in detectors if isinstance(detector, StatementChurn)]
+        self._churns = [detector for detector in detectors if isinstance(detector, StatementChurn)]
         self._asked: dict[int, tuple[Question, ...]] = {}
 
     def asked(self, signs: int) -> tuple[Question, ...]:
@@ -71,11 +71,12 @@ class Panel:
 
     def signs(self, trace: Trace, index: Index | None) -> int:
         """Return the signs that a trace shows; its index may be missing where it has one statement at most."""
-        sent = len(trace.statements)
+        statements = trace.statements
+        sent = len(statements)
         if index is not None:
             signs = self._signs_of_several(index)
         else:
-            signs = self._signs_of_one(trace.statements[0]) if sent else 0
+            signs = self._signs_of_one(statements[0]) if sent else 0
         if sent + trace.dropped >= self._statements:
             signs |= STATEMENTS
         if trace.database_seconds >= self._database_seconds:
@@ -86,7 +87,8 @@ class Panel:
             if transaction.elapsed >= self._transaction_seconds:
                 signs |= TRANSACTION_SECONDS
         for checkout in trace.connections:
-            if checkout.hold - checkout.busy >= self._held_seconds:
+            hold = checkout.hold
+            if hold >= self._held_seconds and hold - checkout.busy >= self._held_seconds:
                 signs |= HELD_SECONDS
             if checkout.wait >= self._wait_seconds:
                 signs |= WAIT_SECONDS
@@ -95,7 +97,10 @@ class Panel:
         return signs
 
     def _signs_of_several(self, index: Index) -> int:
-        signs = SENT
+        signs = 0
+        for churn in self._churns:
+            if churn.has_news(index):
+                signs = SENT
         if index.repeated:
             signs |= REPEATED
         if index.seconds >= self._seconds:
@@ -119,8 +124,8 @@ class Panel:
     def _signs_of_one(self, statement: Statement) -> int:
         shape = statement.shape
         signs = 0
-        for is_news in self._are_news:
-            if is_news(statement):
+        for churn in self._churns:
+            if churn.is_news(statement):
                 signs = SENT
         if statement.elapsed >= self._seconds:
             signs |= SECONDS
@@ -141,17 +146,17 @@ class Panel:
         return signs
 
 
-_panels: dict[int, Panel] = {}
+_panels: Final[list[Panel]] = []
 
 
 def panel_of(detectors: Sequence[Detector]) -> Panel:
     """Return the panel of detectors, remembered for the sequence: what is in it may not be exchanged."""
-    panel = _panels.get(id(detectors))
-    if panel is None or panel.detectors is not detectors or panel.size != len(detectors):
-        panel = Panel(detectors)
-        if len(_panels) >= _MAX_PANELS:
-            _panels.clear()
-        _panels[id(detectors)] = panel
+    for panel in _panels:
+        if panel.detectors is detectors and panel.size == len(detectors):
+            return panel
+    panel = Panel(detectors)
+    # Another thread may look through the list meanwhile: it is never empty, and what is left out is made anew.
+    _panels[:] = [*_panels[-_MAX_PANELS + 1 :], panel]
     return panel
 
 

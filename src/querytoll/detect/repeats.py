@@ -12,7 +12,7 @@ from querytoll.detect.common import counts, has_beat, ignores, loop, moves_a_win
 from querytoll.detect.growth import Growth
 from querytoll.detect.index import Calls, Group, Index, Path, places_of, reads_tables
 from querytoll.detect.rule import REPEATED, Rule, Signs
-from querytoll.model import Finding, Site, Statement
+from querytoll.model import Finding, Site, Statement, new_finding
 
 _Member = tuple[int, Calls]
 """Reads, and the order of their shape in the trace."""
@@ -51,7 +51,7 @@ class NPlusOne(Rule):
 
     def _repeats(self, group: Group, looped: Site | None) -> bool:
         index = group.index
-        distinct = _most_per_claim(group) if index.claims else group.distinct()
+        distinct = _most_per_claim(group) if index.claims() else group.distinct()
         if group.first.load is not None:
             return distinct >= (self.lazy if looped is not None else self.repeated)
         if distinct < self.repeated or max(group.of(index.bind_counts)) >= self.chunk or moves_a_window(group):
@@ -72,7 +72,7 @@ class NPlusOne(Rule):
         )
         what = f"{relation} loaded" if relation else f"{shape.summary} ran"
         how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
-        return Finding(
+        return new_finding(
             rule="n-plus-one",
             title=f"{what} {group.size} times {how}",
             advice=_advice(first, fetched),
@@ -119,7 +119,7 @@ class DuplicateQuery(Rule):
         if index.all_differ():
             return ()
         found: list[Finding] = []
-        for same in index.shapes.values():
+        for same in index.shapes().values():
             places = places_of(same)
             if len(places) > 1 and reads_tables(same[0].shape):
                 equal = self._equal(index, places)
@@ -155,7 +155,7 @@ class DuplicateQuery(Rule):
             else:
                 known.append(place)
         equal = [group for group in groups.values() if len(group) > 1]
-        if not equal or not (index.written or index.resets):
+        if not equal or not (index.written or index.resets()):
             return equal
         return [part for group in equal for part in _split(index, group)]
 
@@ -178,7 +178,7 @@ def _reads(index: Index, least: int) -> list[Group]:
     """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
     groups: list[tuple[int, list[int], bool]] = []
     families: dict[str, list[_Member]] = {}
-    for order, same in enumerate(index.shapes.values()):
+    for order, same in enumerate(index.shapes().values()):
         calls = same[0]
         alone = len(same) == 1
         if (alone and len(calls.places) == 1) or not reads_tables(calls.shape):
@@ -220,7 +220,7 @@ def _own(index: Index, calls: Calls) -> list[int]:
     """Return the places of reads that count as the application's own."""
     if index.plain:
         return calls.places
-    statements = index.trace.statements
+    statements = index.statements
     return [
         place
         for place in calls.places
@@ -231,7 +231,7 @@ def _own(index: Index, calls: Calls) -> list[int]:
 def _successful(index: Index, places: list[int]) -> list[int]:
     """Return the reads that count as the application's own, and whose transactions did not fail."""
     failed = index.failed_transactions()
-    statements = index.trace.statements
+    statements = index.statements
     return [
         place
         for place in places
@@ -251,7 +251,7 @@ def _paths(same: list[Calls]) -> dict[int, Path]:
 
 def _split(index: Index, places: list[int]) -> list[list[int]]:
     """Split where something between two executions may have changed the answer, and leave out what is then single."""
-    changes = index.changes(index.trace.statements[places[0]].shape.tables)
+    changes = index.changes(index.statements[places[0]].shape.tables)
     if not changes:
         return [places]
     parts: dict[tuple[int, ...], list[int]] = {}
@@ -266,7 +266,7 @@ def _most_per_claim(group: Group) -> int:
     index = group.index
     between: dict[int, set[tuple[str, int]]] = {}
     for started, *values in zip(group.of(index.started), group.of(index.sqls), group.of(index.binds), strict=True):
-        between.setdefault(bisect_left(index.claims, started), set()).add(tuple(values))
+        between.setdefault(bisect_left(index.claims(), started), set()).add(tuple(values))
     return max(map(len, between.values()))
 
 
@@ -293,7 +293,7 @@ def _duplicate(group: Group) -> Finding:
     first, second = statements[0], statements[1]
     places = _lines(statements)
     at = f"; it runs at {', '.join(places[:3])}" if places else ""
-    return Finding(
+    return new_finding(
         rule="duplicate-query",
         title=f"{first.summary} ran {group.size} times with the same values and nothing written in between",
         advice=f"Read it once and pass the result on, or keep it for the request{at}.",

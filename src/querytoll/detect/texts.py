@@ -12,7 +12,7 @@ from querytoll.detect.common import ignores
 from querytoll.detect.index import Calls, Index, places_of
 from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
-from querytoll.model import Finding, Statement
+from querytoll.model import Finding, Statement, new_finding
 
 _MAX_QUIET: Final = 10_000
 
@@ -63,11 +63,11 @@ class InlinedLiterals(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
-        for calls in index.shapes.values():
+        for calls in index.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=True, rule="inlined-literals")
             if latest is not None and latest[1] >= self.texts:
                 statement, count = latest
-                yield Finding(
+                yield new_finding(
                     rule="inlined-literals",
                     title=f"{statement.summary} was sent as {count} texts with the values written into the SQL",
                     advice="Pass values as parameters: text('... WHERE id = :id'), {'id': value}; else each text is "
@@ -97,15 +97,13 @@ class StatementChurn(Rule):
 
     def find(self, index: Index) -> Iterator[Finding]:
         quiet = self.memory.quiet
-        if not index.ignored and quiet.issuperset(_marks(index)):
-            return
-        for calls in index.shapes.values():
+        for calls in index.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
             if latest is None or latest[1] < self.texts:
                 self._keep_quiet(index, calls, quiet)
             else:
                 statement, count = latest
-                yield Finding(
+                yield new_finding(
                     rule="statement-churn",
                     title=f"{statement.summary} has had {count} different texts; each is prepared anew",
                     advice="Send one text: = ANY(:keys) with an array, or unnest(:rows) for VALUES of changing length.",
@@ -123,24 +121,27 @@ class StatementChurn(Rule):
         """Tell whether a statement, the only one of its trace, has to be looked at."""
         return _mark(statement) not in self.memory.quiet
 
+    def has_news(self, index: Index) -> bool:
+        """Tell whether a statement of several has to be looked at."""
+        return index.ignored or not self.memory.quiet.issuperset(_marks(index))
+
     def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
         """Remember that statements say nothing, unless something new was seen meanwhile: then the set is another's."""
         if not index.ignored and len(quiet) < _MAX_QUIET:
-            statements = index.trace.statements
+            statements = index.statements
             quiet.update([_mark(statements[place]) for place in places_of(same)])
 
 
 def _mark(statement: Statement) -> int:
     """Return what is equal for statements that mean the same to a rule of texts."""
-    if statement.many or statement.load is not None:
-        return hash((statement.sql, statement.many, statement.load))
-    return hash(statement.sql)
+    sql, many, load = statement.sql, statement.many, statement.load
+    return hash((sql, many, load)) if many or load is not None else hash(sql)
 
 
 def _marks(index: Index) -> Iterable[int]:
-    if index.plain and not any(index.loads):
-        return map(hash, index.sqls)
-    return map(_mark, index.trace.statements)
+    if index.plain and index.loads.count(None) == index.size:
+        return map(hash, set(index.sqls))
+    return map(_mark, index.statements)
 
 
 def _latest(
@@ -152,7 +153,7 @@ def _latest(
     """
     latest = None
     texts: set[str] = set()
-    statements = index.trace.statements
+    statements = index.statements
     for place in places_of(same):
         statement = statements[place]
         sql, shape = statement.sql, statement.shape
