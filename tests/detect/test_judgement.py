@@ -129,7 +129,7 @@ def test_columns_hold_the_fields_of_their_names() -> None:
     index = Index(Trace("0" * 32, "request", "GET /", datetime.now(UTC), 1.0, sent))
     for column, field in fields.items():
         assert getattr(index, column) == tuple(getattr(each, field) for each in sent)
-    assert [(calls.shape, calls.stack, calls.relation) for calls in index.calls()] == [
+    assert [(calls.shape, calls.stack, calls.relation) for calls in index.layout.calls()] == [
         (each.shape, each.stack, each.relation) for each in sent[:1]
     ]
 

@@ -88,11 +88,11 @@ def _most(index: Index) -> tuple[int, list[tuple[Shape, int]], Site | None]:
     """Return how many shapes there are, the three most frequent with their numbers, and the most frequent line."""
     shapes = _Tally[Shape]()
     sites = _Tally[Site]()
-    for calls in index.calls():
+    for calls in index.layout.calls():
         shapes.add(calls.shape, len(calls.places))
         if calls.stack:
             sites.add(calls.stack[0], len(calls.places))
-    kinds = shapes.pairs(distinct=len(index.shapes()))
+    kinds = shapes.pairs(distinct=len(index.layout.shapes()))
     lines = sites.pairs()
     site = max(lines, key=_times)[0] if lines else None
     return len(kinds), nlargest(3, kinds, key=_times), site

@@ -4,41 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import chain, count
 from operator import itemgetter
 from typing import Any, Final
 
-from querytoll.model import Shape, Site, Statement, Trace
+from querytoll.detect.layout import layout_of
+from querytoll.model import Shape, Statement, Trace
 
 _CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
-_SETTING: Final = ("SET", "RESET", "LISTEN")
-Path = tuple[int, ...]
-
 started: Final = itemgetter(Statement._fields.index("started"))
 """Orders statements by their start; a function would cost twice as much."""
 _FIRST: Final = itemgetter(0)
 _NO_COLUMNS: Final = ((),) * len(Statement._fields)
-
-
-class Calls:
-    """Executions that have the very same shape and stack, and equal relations: those of one line, most often.
-
-    Attributes:
-        shape, stack, relation: what they have in common.
-        places: where they are in `Trace.statements`, ascending.
-    """
-
-    __slots__ = ("places", "relation", "shape", "stack")
-
-    def __init__(self, shape: Shape, stack: tuple[Site, ...], relation: str | None) -> None:
-        self.shape = shape
-        self.stack = stack
-        self.relation = relation
-        self.places: list[int] = []
-
-    def path(self) -> Path:
-        """Return the call path, recursion collapsed; a site is one object per instruction."""
-        return tuple(dict.fromkeys(map(id, self.stack)))
 
 
 class Index:
@@ -50,19 +26,17 @@ class Index:
     Attributes:
         trace, statements, size: the trace, what it sent, and how many.
         sqls, started, elapsed, rows, many, loads, binds, transactions, errors, engines, bind_counts, sizes: columns.
-        repeated: a fingerprint has more than one statement.
+        layout, repeated, inlined, written: how they repeat; what it tells at once.
         plain: no statement failed, was a batch or an eager load, or has an ignore.
         ignored, failing, blocking: a statement has an ignore; has an error; is of a sync driver on an event loop.
-        inlined: a shape's text held literals.
         seconds, total_rows, total_size: sums, which no single statement exceeds.
-        written: statements that write.
     """
 
     __slots__ = (
-        "_calls", "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_relations", "_resets",
-        "_shape_column", "_shapes", "_stacks", "_within", "bind_counts", "binds", "blocking", "elapsed", "engines",
-        "errors", "failing", "ignored", "inlined", "loads", "many", "plain", "repeated", "rows", "seconds", "size",
-        "sizes", "sqls", "started", "statements", "total_rows", "total_size", "trace", "transactions", "written",
+        "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_resets", "_within", "bind_counts", "binds",
+        "blocking", "elapsed", "engines", "errors", "failing", "ignored", "inlined", "layout", "loads", "many", "plain",
+        "repeated", "rows", "seconds", "size", "sizes", "sqls", "started", "statements", "total_rows", "total_size",
+        "trace", "transactions", "written",
     )  # fmt: skip
 
     sqls: Sequence[str]
@@ -86,12 +60,12 @@ class Index:
         columns: Any = zip(*statements) if statements else _NO_COLUMNS  # noqa: B905
         # fmt: off
         (
-            self.sqls, shapes, self.started, elapsed, _stall, rows, many, _streamed, self._stacks,
-            self._relations, loads, self.binds, self.transactions, _phase, errors, self.engines, blocking,
-            _detached, ignored, _window, _bind_digests, self.bind_counts, _entities, sizes,
+            sqls, shapes, self.started, elapsed, _stall, rows, many, _streamed, stacks, relations, loads,
+            self.binds, self.transactions, _phase, errors, self.engines, blocking, _detached, ignored,
+            _window, _bind_digests, self.bind_counts, _entities, sizes,
         ) = columns
         # fmt: on
-        self._shape_column, self.elapsed, self.rows, self.many = shapes, elapsed, rows, many
+        self.sqls, self.elapsed, self.rows, self.many = sqls, elapsed, rows, many
         self.loads, self.errors, self.sizes = loads, errors, sizes
         self.seconds = sum(elapsed)
         self.total_rows = sum(filter(None, rows))
@@ -102,72 +76,28 @@ class Index:
         self.ignored = ignores = ignored.count(()) < size
         eager = loads.count(None) < size and "eager" in loads
         self.plain = not (failing or ignores or eager or many.count(False) < size)
-        self._note(shapes)
-        self._calls: list[Calls] | None = None
-        self._shapes: dict[str, list[Calls]] = {}
-        self._resets: list[float] = []
-        self._claims: list[float] = []
+        self.layout = layout = layout_of(sqls, shapes, stacks, relations)
+        self.repeated, self.inlined, self.written = layout.repeated, layout.inlined, layout.written
+        # Until somebody asks.
+        self._resets: list[float] | None = None
+        self._claims: list[float] | None = None
         self._differing: bool | None = None
         self._failed_transactions: set[int] | None = None
         self._changes: dict[str, list[float]] | None = None
         self._within: dict[int, list[Statement]] | None = None
         self._ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
 
-    def _note(self, shapes: Sequence[Shape]) -> None:
-        """Note what the shapes show; most often a statement has that of the one before."""
-        fingerprints: set[str] = set()
-        last: Shape | None = None
-        writes: tuple[str, ...] = ()
-        inlined, written = False, 0
-        for shape in shapes:
-            if shape is not last:
-                last = shape
-                fingerprints.add(shape.fingerprint)
-                writes = shape.writes
-                if shape.inlined:
-                    inlined = True
-            if writes:
-                written += 1
-        self.inlined, self.written = inlined, written
-        self.repeated = len(fingerprints) < self.size
-
-    def calls(self) -> list[Calls]:
-        """Return the statements by shape, stack and relation, in order of the first of each."""
-        if self._calls is None:
-            self._calls = _calls(self._shape_column, self._stacks, self._relations)
-            for calls in self._calls:
-                self._sort(calls)
-            self._resets.sort()
-            self._claims.sort()
-        return self._calls
-
-    def shapes(self) -> dict[str, list[Calls]]:
-        """Return the same by fingerprint."""
-        self.calls()
-        return self._shapes
-
     def resets(self) -> list[float]:
         """Return the starts of what may change the answers of later reads (SET, set_config, advisory locks), sorted."""
-        self.calls()
+        if self._resets is None:
+            self._resets = sorted(map(self.started.__getitem__, self.layout.resets()))
         return self._resets
 
     def claims(self) -> list[float]:
         """Return the starts of reads that lock what no other worker has locked, sorted."""
-        self.calls()
+        if self._claims is None:
+            self._claims = sorted(map(self.started.__getitem__, self.layout.claims()))
         return self._claims
-
-    def _sort(self, calls: Calls) -> None:
-        shape = calls.shape
-        same = self._shapes.get(shape.fingerprint)
-        if same is None:
-            self._shapes[shape.fingerprint] = [calls]
-        else:
-            same.append(calls)
-        if not shape.writes and (shape.locking or not shape.tables):
-            if "SKIP LOCKED" in shape.text:
-                self._claims += map(self.started.__getitem__, calls.places)
-            elif shape.operation in _SETTING or "set_config" in shape.text or "advisory" in shape.text:
-                self._resets += map(self.started.__getitem__, calls.places)
 
     def all_differ(self) -> bool:
         """Tell whether no two statements have equal bind values."""
@@ -218,7 +148,7 @@ class Index:
 
     def _changes_of_tables(self) -> dict[str, list[float]]:
         changes: dict[str, list[float]] = {}
-        for calls in self.calls():
+        for calls in self.layout.calls():
             for table in calls.shape.writes:
                 changes.setdefault(table, []).extend(map(self.started.__getitem__, calls.places))
         return {table: sorted(moments) for table, moments in changes.items()}
@@ -294,32 +224,6 @@ class Group:
         """Return the seconds of all but the longest: one statement remains."""
         seconds: tuple[float, ...] = self.of(self.index.elapsed)
         return sum(seconds) - max(seconds)
-
-
-def _calls(shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]) -> list[Calls]:
-    known: dict[tuple[int, int, str | None], Calls] = {}
-    last_shape = last_stack = last_relation = places = None
-    first = place = 0
-    # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
-    for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
-        if shape is not last_shape or stack is not last_stack or relation is not last_relation or places is None:
-            if place - first > 1 and places is not None:
-                places += range(first + 1, place)
-            first, last_shape, last_stack, last_relation = place, shape, stack, relation
-            key = id(shape), id(stack), relation
-            calls = known.get(key)
-            if calls is None:
-                calls = known[key] = Calls(shape, stack, relation)
-            places = calls.places
-            places.append(place)
-    if places is not None:
-        places += range(first + 1, place + 1)
-    return list(known.values())
-
-
-def places_of(same: Sequence[Calls]) -> list[int]:
-    """Return the places of calls from several places of the code, ascending."""
-    return same[0].places if len(same) == 1 else sorted(chain.from_iterable(calls.places for calls in same))
 
 
 def reads_tables(shape: Shape) -> bool:

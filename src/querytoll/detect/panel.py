@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from math import inf
 from typing import Final
 
@@ -33,6 +34,7 @@ from querytoll.model import Detector, Finding, Statement, Trace
 Question = tuple[Detector, Callable[[Index], Iterable[Finding]]]
 
 _MAX_PANELS: Final = 8
+_EMPTY: Final = Trace("", "block", "", datetime.fromtimestamp(0, UTC), 0.0)
 
 
 class Panel:
@@ -59,6 +61,17 @@ class Panel:
         self._wait_seconds = least(WAIT_SECONDS)
         self._churns = [detector for detector in detectors if isinstance(detector, StatementChurn)]
         self._asked: dict[int, tuple[Question, ...]] = {}
+        self._always = bool(self.asked(self.signs(_EMPTY, None)))
+
+    def passes(self, trace: Trace) -> bool:
+        """Tell whether there is nothing in a trace to be asked about, at the cost of a few attributes."""
+        return not (
+            self._always
+            or trace.statements
+            or trace.connections
+            or trace.dropped
+            or trace.database_seconds >= self._database_seconds
+        )
 
     def asked(self, signs: int) -> tuple[Question, ...]:
         """Return what to ask about a trace that shows some signs, in the detectors' order."""
@@ -73,10 +86,11 @@ class Panel:
         """Return the signs that a trace shows; its index may be missing where it has one statement at most."""
         statements = trace.statements
         sent = len(statements)
+        signs = 0
         if index is not None:
             signs = self._signs_of_several(index)
-        else:
-            signs = self._signs_of_one(statements[0]) if sent else 0
+        elif sent:
+            signs = self._signs_of_one(statements[0])
         if sent + trace.dropped >= self._statements:
             signs |= STATEMENTS
         if trace.database_seconds >= self._database_seconds:

@@ -10,7 +10,8 @@ from typing import Any
 
 from querytoll.detect.common import counts, has_beat, ignores, loop, moves_a_window, overlap, source
 from querytoll.detect.growth import Growth
-from querytoll.detect.index import Calls, Group, Index, Path, places_of, reads_tables
+from querytoll.detect.index import Group, Index, reads_tables
+from querytoll.detect.layout import Calls, Path, Reads, places_of
 from querytoll.detect.rule import REPEATED, Rule, Signs
 from querytoll.model import Finding, Site, Statement, new_finding
 
@@ -40,7 +41,8 @@ class NPlusOne(Rule):
 
     def find(self, index: Index) -> Iterable[Finding]:
         found: list[Finding] = []
-        for group in _reads(index, self.lazy):
+        for _, places, ascending in _reads(index, self.lazy):
+            group = Group(index, places, ascending=ascending)
             looped = loop(group.first)
             if self._repeats(group, looped):
                 found.append(self._finding(group, looped))
@@ -51,7 +53,7 @@ class NPlusOne(Rule):
 
     def _repeats(self, group: Group, looped: Site | None) -> bool:
         index = group.index
-        distinct = _most_per_claim(group) if index.claims() else group.distinct()
+        distinct = _most_per_claim(group) if index.layout.claims() else group.distinct()
         if group.first.load is not None:
             return distinct >= (self.lazy if looped is not None else self.repeated)
         if distinct < self.repeated or max(group.of(index.bind_counts)) >= self.chunk or moves_a_window(group):
@@ -119,7 +121,7 @@ class DuplicateQuery(Rule):
         if index.all_differ():
             return ()
         found: list[Finding] = []
-        for same in index.shapes().values():
+        for same in index.layout.shapes().values():
             places = places_of(same)
             if len(places) > 1 and reads_tables(same[0].shape):
                 equal = self._equal(index, places)
@@ -155,7 +157,7 @@ class DuplicateQuery(Rule):
             else:
                 known.append(place)
         equal = [group for group in groups.values() if len(group) > 1]
-        if not equal or not (index.written or index.resets()):
+        if not equal or not (index.written or index.layout.resets()):
             return equal
         return [part for group in equal for part in _split(index, group)]
 
@@ -174,11 +176,20 @@ class DuplicateQuery(Rule):
         return ()
 
 
-def _reads(index: Index, least: int) -> list[Group]:
+def _reads(index: Index, least: int) -> list[Reads]:
     """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
-    groups: list[tuple[int, list[int], bool]] = []
+    if not index.plain:
+        return _grouped(index, least)
+    known = index.layout.reads.get(least)
+    if known is None:
+        known = index.layout.reads[least] = _grouped(index, least)
+    return known
+
+
+def _grouped(index: Index, least: int) -> list[Reads]:
+    groups: list[Reads] = []
     families: dict[str, list[_Member]] = {}
-    for order, same in enumerate(index.shapes().values()):
+    for order, same in enumerate(index.layout.shapes().values()):
         calls = same[0]
         alone = len(same) == 1
         if (alone and len(calls.places) == 1) or not reads_tables(calls.shape):
@@ -195,7 +206,7 @@ def _reads(index: Index, least: int) -> list[Group]:
             if len(places) >= least:
                 groups.append((order, places, ascending))
     groups.sort()
-    return [Group(index, places, ascending=ascending) for _, places, ascending in groups]
+    return groups
 
 
 def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
@@ -205,8 +216,8 @@ def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
     return paths.values()
 
 
-def _merged(index: Index, members: list[_Member]) -> tuple[int, list[int], bool]:
-    """Return the order of the first shape, the places by order of shape, and whether these ascend."""
+def _merged(index: Index, members: list[_Member]) -> Reads:
+    """Return the reads by order of their shapes."""
     first, calls = members[0]
     if len(members) == 1:
         return first, _own(index, calls), True
@@ -264,9 +275,10 @@ def _split(index: Index, places: list[int]) -> list[list[int]]:
 def _most_per_claim(group: Group) -> int:
     """Return the most distinct executions between two claims of a queue's worker."""
     index = group.index
+    claims = index.claims()
     between: dict[int, set[tuple[str, int]]] = {}
     for started, *values in zip(group.of(index.started), group.of(index.sqls), group.of(index.binds), strict=True):
-        between.setdefault(bisect_left(index.claims(), started), set()).add(tuple(values))
+        between.setdefault(bisect_left(claims, started), set()).add(tuple(values))
     return max(map(len, between.values()))
 
 

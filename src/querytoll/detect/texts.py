@@ -9,7 +9,8 @@ from threading import Lock
 from typing import Final
 
 from querytoll.detect.common import ignores
-from querytoll.detect.index import Calls, Index, places_of
+from querytoll.detect.index import Index
+from querytoll.detect.layout import Calls, places_of
 from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
 from querytoll.model import Finding, Statement, new_finding
@@ -63,7 +64,7 @@ class InlinedLiterals(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
-        for calls in index.shapes().values():
+        for calls in index.layout.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=True, rule="inlined-literals")
             if latest is not None and latest[1] >= self.texts:
                 statement, count = latest
@@ -97,7 +98,7 @@ class StatementChurn(Rule):
 
     def find(self, index: Index) -> Iterator[Finding]:
         quiet = self.memory.quiet
-        for calls in index.shapes().values():
+        for calls in index.layout.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
             if latest is None or latest[1] < self.texts:
                 self._keep_quiet(index, calls, quiet)

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import Final
 
 from querytoll.detect.common import has_beat, ignores, loop, overlap
-from querytoll.detect.index import Calls, Group, Index, Path
+from querytoll.detect.index import Group, Index
+from querytoll.detect.layout import Calls, Path
 from querytoll.detect.rule import WRITTEN, Rule, Signs
 from querytoll.model import Finding, new_finding
 
@@ -73,9 +74,9 @@ class CommitLoop(Rule):
 
 def _single_rows(index: Index, rule: str) -> list[Group]:
     """Group single-row writes by verb, table and call path; a worker's own bookkeeping of claimed rows is by design."""
-    claimed = {table for calls in index.calls() if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables}
+    claimed = {table for calls in index.layout.calls() if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables}
     parts: dict[tuple[str, str, Path], list[list[int]]] = {}
-    for calls in index.calls():
+    for calls in index.layout.calls():
         shape = calls.shape
         if shape.writes and shape.operation in _VERBS and claimed.isdisjoint(shape.writes):
             places = _single(index, calls, rule)
@@ -119,7 +120,7 @@ def _batches(index: Index) -> Mapping[str, int]:
 def _committed_alone(index: Index) -> set[int]:
     """Return the places of writes that were the only one of a committed transaction."""
     writes: dict[int, int] = {}
-    for calls in index.calls():
+    for calls in index.layout.calls():
         if calls.shape.writes:
             for place in calls.places:
                 ordinal = index.transactions[place]
