@@ -50,11 +50,12 @@ class Layout:
         inlined: a shape's text held literals.
         written: statements that write.
         reads: those of plain traces that were grouped already, by the least that is looked for.
+        quiet: the marks among which `StatementChurn` last found the marks of all texts.
     """
 
     __slots__ = (
-        "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "reads", "repeated",
-        "written",
+        "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "quiet", "reads",
+        "repeated", "written",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Layout:
         self._resets: list[int] = []
         self._claims: list[int] = []
         self.reads: dict[int, list[Reads]] = {}
+        self.quiet: set[int] | None = None
         fingerprints: set[str] = set()
         last: Shape | None = None
         writes: tuple[str, ...] = ()

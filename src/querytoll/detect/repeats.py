@@ -13,7 +13,7 @@ from querytoll.detect.growth import Growth
 from querytoll.detect.index import Group, Index, reads_tables
 from querytoll.detect.layout import Calls, Path, Reads, places_of
 from querytoll.detect.rule import REPEATED, Rule, Signs
-from querytoll.model import Finding, Site, Statement, new_finding
+from querytoll.model import Finding, Load, Shape, Site, Statement, new_finding
 
 _Member = tuple[int, Calls]
 """Reads, and the order of their shape in the trace."""
@@ -56,33 +56,38 @@ class NPlusOne(Rule):
         distinct = _most_per_claim(group) if index.layout.claims() else group.distinct()
         if group.first.load is not None:
             return distinct >= (self.lazy if looped is not None else self.repeated)
-        if distinct < self.repeated or max(group.of(index.bind_counts)) >= self.chunk or moves_a_window(group):
+        if distinct < self.repeated:
+            return False
+        for count in group.of(index.bind_counts):  # costs half of max()
+            if count >= self.chunk:
+                return False
+        if moves_a_window(group):
             return False
         return looped is not None or distinct >= self.unlooped or overlap(group)
 
     def _finding(self, group: Group, looped: Site | None) -> Finding:
-        first, distinct = group.first, group.distinct()
+        first, distinct, size = group.first, group.distinct(), group.size
         shape, relation, load, stack = first.shape, first.relation, first.load, first.stack
         side_by_side = looped is None and overlap(group)
         fetched = source(group)
         site = looped or (stack[-1 if side_by_side else 0] if stack else None)
         if site is None and fetched is not None:  # loaded while the response was written: the query is to be changed
             site = fetched.site
-        key = (group.index.trace.name, shape.fingerprint, site.function if site is not None else "")
-        confidence = self.growth.confidence(
-            key, distinct, fetched.rows if fetched else None, self._base(first, distinct)
-        )
-        what = f"{relation} loaded" if relation else f"{shape.summary} ran"
+        fingerprint, summary = shape.fingerprint, shape.summary
+        key = (group.index.trace.name, fingerprint, site.function if site is not None else "")
+        base = 0.95 if load is not None else 0.9 if distinct >= self.unlooped else 0.7
+        confidence = self.growth.confidence(key, distinct, fetched.rows if fetched else None, base)
+        what = f"{relation} loaded" if relation else f"{summary} ran"
         how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
         return new_finding(
             rule="n-plus-one",
-            title=f"{what} {group.size} times {how}",
-            advice=_advice(first, fetched),
+            title=f"{what} {size} times {how}",
+            advice=_advice(shape, relation, load, fetched),
             severity="warning" if confidence >= 0.5 else "info",
             site=site,
-            fingerprint=shape.fingerprint,
-            summary=shape.summary,
-            count=group.size,
+            fingerprint=fingerprint,
+            summary=summary,
+            count=size,
             cost=group.saved(),
             confidence=confidence,
             evidence={
@@ -95,11 +100,6 @@ class NPlusOne(Rule):
                 "source": f"{fetched.summary} ({fetched.rows} rows) at {fetched.site}" if fetched else None,
             },
         )
-
-    def _base(self, first: Statement, distinct: int) -> float:
-        if first.load is not None:
-            return 0.95
-        return 0.9 if distinct >= self.unlooped else 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,18 +282,18 @@ def _most_per_claim(group: Group) -> int:
     return max(map(len, between.values()))
 
 
-def _advice(statement: Statement, fetched: Statement | None) -> str:
+def _advice(shape: Shape, relation: str | None, load: Load | None, fetched: Statement | None) -> str:
     place = f" ({fetched.summary} at {fetched.site})" if fetched is not None and fetched.site is not None else ""
-    if statement.load == "refresh":
-        relation = statement.relation or ""
+    if load == "refresh":
+        relation = relation or ""
         if relation.endswith("*"):
             return (
                 "A commit or expire() made each object load again: use expire_on_commit=False, or select them at once."
             )
         return f"Load it with the rows: .options(undefer({relation})) on their statement{place}."
-    if statement.relation:
-        return f"Load it with its parents: .options(selectinload({statement.relation})) on their statement{place}."
-    table = statement.shape.tables[0]
+    if relation:
+        return f"Load it with its parents: .options(selectinload({relation})) on their statement{place}."
+    table = shape.tables[0]
     return (
         f"Ask once for all rows{place}: collect the keys and select from {table} with IN (...), "
         f"or = ANY(...) where their number changes, or join {table} to them."

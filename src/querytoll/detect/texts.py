@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -124,7 +124,14 @@ class StatementChurn(Rule):
 
     def has_news(self, index: Index) -> bool:
         """Tell whether a statement of several has to be looked at."""
-        return index.ignored or not self.memory.quiet.issuperset(_marks(index))
+        quiet, layout = self.memory.quiet, index.layout
+        if not index.plain or index.loads.count(None) < index.size:
+            return index.ignored or not quiet.issuperset(map(_mark, index.statements))
+        if layout.quiet is not quiet:
+            if not quiet.issuperset(map(hash, set(index.sqls))):
+                return True
+            layout.quiet = quiet
+        return False
 
     def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
         """Remember that statements say nothing, unless something new was seen meanwhile: then the set is another's."""
@@ -137,12 +144,6 @@ def _mark(statement: Statement) -> int:
     """Return what is equal for statements that mean the same to a rule of texts."""
     sql, many, load = statement.sql, statement.many, statement.load
     return hash((sql, many, load)) if many or load is not None else hash(sql)
-
-
-def _marks(index: Index) -> Iterable[int]:
-    if index.plain and index.loads.count(None) == index.size:
-        return map(hash, set(index.sqls))
-    return map(_mark, index.statements)
 
 
 def _latest(
