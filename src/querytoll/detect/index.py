@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -33,10 +32,10 @@ class Index:
     """
 
     __slots__ = (
-        "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_resets", "_within", "bind_counts", "binds",
-        "blocking", "elapsed", "engines", "errors", "failing", "ignored", "inlined", "layout", "loads", "many", "plain",
-        "repeated", "rows", "seconds", "size", "sizes", "sqls", "started", "statements", "total_rows", "total_size",
-        "trace", "transactions", "written",
+        "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_resets", "_within", "bind_counts",
+        "binds", "blocking", "elapsed", "engines", "errors", "failing", "ignored", "inlined", "layout", "loads", "many",
+        "plain", "repeated", "rows", "seconds", "size", "sizes", "sqls", "started", "statements", "total_rows",
+        "total_size", "trace", "transactions", "written",
     )  # fmt: skip
 
     sqls: Sequence[str]
@@ -169,7 +168,7 @@ class Group:
 
     __slots__ = ("_ascending", "_distinct", "_slice", "first", "index", "places", "size")
 
-    def __init__(self, index: Index, places: list[int], *, ascending: bool = True) -> None:
+    def __init__(self, index: Index, places: list[int], ascending: bool = True) -> None:
         self.index = index
         self.places = places
         self.size = size = len(places)
@@ -182,8 +181,9 @@ class Group:
 
     def of(self, column: Sequence[Any]) -> tuple[Any, ...]:
         """Return their part of a column."""
-        picked: Any = column[self._slice] if self._slice is not None else itemgetter(*self.places)(column)
-        return tuple(picked)
+        part = self._slice
+        picked: tuple[Any, ...] = tuple(column[part] if part is not None else itemgetter(*self.places)(column))
+        return picked
 
     def statements(self) -> tuple[Statement, ...]:
         """Return themselves."""

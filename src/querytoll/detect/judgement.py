@@ -21,17 +21,15 @@ _REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "com
 def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring: Ignoring | None = None) -> Report:
     """Return what the detectors find: one finding per cause, dearest first, without what is ignored."""
     panel = panel_of(detectors)
-    if ignoring is not None and not ignoring.patterns:
-        applied = None
-    else:
-        applied = ignoring
-    if panel.passes(trace) and applied is None:
+    patterns = ignoring is not None and ignoring.patterns
+    if not patterns and panel.passes(trace):
         return new(Report, (trace, (), ()))
     findings, signs = _found(trace, panel, faults)
-    if signs & IGNORED and ignoring is not None:
-        ignoring.note_blocks(trace, _silenced(trace, findings, panel, faults))
-    if applied is not None:
-        findings = applied.apply(findings)
+    if ignoring is not None:
+        if signs & IGNORED:
+            ignoring.note_blocks(trace, _silenced(trace, findings, panel, faults))
+        if patterns:
+            findings = ignoring.apply(findings)
     if len(findings) > 1:
         findings = merge(trace, findings)
     return new(Report, (trace, tuple(findings), ()))
@@ -46,7 +44,8 @@ def _found(trace: Trace, panel: Panel, faults: Faults) -> tuple[list[Finding], i
         index = Index(part) if len(part.statements) > 1 else None
         signs = panel.signs(part, index)
         shown |= signs
-        for detector, ask in panel.asked(signs):
+        asked = panel.questions.get(signs)
+        for detector, ask in asked if asked is not None else panel.ask(signs):
             try:
                 if index is None:
                     index = Index(part)

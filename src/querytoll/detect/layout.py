@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain, count
-from typing import Final
+from typing import Final, NamedTuple
 
 from querytoll.fingerprint.cache import Recent
 from querytoll.model import Shape, Site
@@ -39,6 +39,24 @@ class Calls:
         return tuple(dict.fromkeys(map(id, self.stack)))
 
 
+class Told(NamedTuple):
+    """What a rule tells of the same reads every time.
+
+    Attributes:
+        title, advice: the finding's.
+        issued, looped: the line that sent the reads; that which loops.
+        source: the summary and the line of the statement that fetched the rows.
+        kept: its shape and stack, by whose ids the texts are found: no other object may get these.
+    """
+
+    title: str
+    advice: str
+    issued: str | None
+    looped: str | None
+    source: tuple[str, str] | None
+    kept: tuple[Shape, tuple[Site, ...]] | None
+
+
 class Layout:
     """The statements by shape and call path. Whoever gets a list from here leaves it as it is.
 
@@ -50,12 +68,13 @@ class Layout:
         inlined: a shape's text held literals.
         written: statements that write.
         reads: those of plain traces that were grouped already, by the least that is looked for.
+        told: texts about reads, by what else they depend on.
         quiet: the marks among which `StatementChurn` last found the marks of all texts.
     """
 
     __slots__ = (
         "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "quiet", "reads",
-        "repeated", "written",
+        "repeated", "told", "written",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +86,7 @@ class Layout:
         self._resets: list[int] = []
         self._claims: list[int] = []
         self.reads: dict[int, list[Reads]] = {}
+        self.told: dict[Hashable, Told] = {}
         self.quiet: set[int] | None = None
         fingerprints: set[str] = set()
         last: Shape | None = None
@@ -147,9 +167,7 @@ def layout_of(
     return layout
 
 
-def _calls(
-    shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]
-) -> list[Calls]:
+def _calls(shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]) -> list[Calls]:
     known: dict[tuple[int, int, str | None], Calls] = {}
     last_shape = last_stack = last_relation = places = None
     first = place = 0

@@ -44,13 +44,16 @@ class Panel:
 
     Args:
         detectors: our own rules tell what they look for, the application's are always asked.
+
+    Attributes:
+        questions: what to ask about traces by the signs that they show, as far as `ask` was called.
     """
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         self.detectors = detectors
         self.size = len(detectors)
         signs = [_signs(detector) for detector in detectors]
-        self._questions = [(_question(detector), sum(each)) for detector, each in zip(detectors, signs, strict=True)]
+        self._wanted = [(_question(detector), sum(each)) for detector, each in zip(detectors, signs, strict=True)]
 
         def least(sign: int) -> float:
             return min((each[sign] for each in signs if sign in each), default=inf)
@@ -60,8 +63,8 @@ class Panel:
         self._transaction_seconds, self._held_seconds = least(TRANSACTION_SECONDS), least(HELD_SECONDS)
         self._wait_seconds = least(WAIT_SECONDS)
         self._churns = [detector for detector in detectors if isinstance(detector, StatementChurn)]
-        self._asked: dict[int, tuple[Question, ...]] = {}
-        self._always = bool(self.asked(self.signs(_EMPTY, None)))
+        self.questions: dict[int, tuple[Question, ...]] = {}
+        self._always = bool(self.ask(self.signs(_EMPTY, None)))
 
     def passes(self, trace: Trace) -> bool:
         """Tell whether there is nothing in a trace to be asked about, at the cost of a few attributes."""
@@ -73,13 +76,11 @@ class Panel:
             or trace.database_seconds >= self._database_seconds
         )
 
-    def asked(self, signs: int) -> tuple[Question, ...]:
+    def ask(self, signs: int) -> tuple[Question, ...]:
         """Return what to ask about a trace that shows some signs, in the detectors' order."""
-        asked = self._asked.get(signs)
-        if asked is None:
-            asked = self._asked[signs] = tuple(
-                question for question, wanted in self._questions if wanted & signs or not wanted
-            )
+        asked = self.questions[signs] = tuple(
+            question for question, wanted in self._wanted if wanted & signs or not wanted
+        )
         return asked
 
     def signs(self, trace: Trace, index: Index | None) -> int:
@@ -101,8 +102,7 @@ class Panel:
             if transaction.elapsed >= self._transaction_seconds:
                 signs |= TRANSACTION_SECONDS
         for checkout in trace.connections:
-            hold = checkout.hold
-            if hold >= self._held_seconds and hold - checkout.busy >= self._held_seconds:
+            if checkout.hold - checkout.busy >= self._held_seconds:
                 signs |= HELD_SECONDS
             if checkout.wait >= self._wait_seconds:
                 signs |= WAIT_SECONDS

@@ -6,15 +6,17 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from querytoll.detect.common import counts, has_beat, ignores, loop, moves_a_window, overlap, source
 from querytoll.detect.growth import Growth
 from querytoll.detect.index import Group, Index, reads_tables
-from querytoll.detect.layout import Calls, Path, Reads, places_of
+from querytoll.detect.layout import Calls, Path, Reads, Told, places_of
 from querytoll.detect.rule import REPEATED, Rule, Signs
 from querytoll.model import Finding, Load, Shape, Site, Statement, new_finding
 
+_MAX_TOLD: Final = 10
+"""Texts that a layout keeps."""
 _Member = tuple[int, Calls]
 """Reads, and the order of their shape in the trace."""
 
@@ -42,7 +44,7 @@ class NPlusOne(Rule):
     def find(self, index: Index) -> Iterable[Finding]:
         found: list[Finding] = []
         for _, places, ascending in _reads(index, self.lazy):
-            group = Group(index, places, ascending=ascending)
+            group = Group(index, places, ascending)
             looped = loop(group.first)
             if self._repeats(group, looped):
                 found.append(self._finding(group, looped))
@@ -66,28 +68,28 @@ class NPlusOne(Rule):
         return looped is not None or distinct >= self.unlooped or overlap(group)
 
     def _finding(self, group: Group, looped: Site | None) -> Finding:
-        first, distinct, size = group.first, group.distinct(), group.size
+        index, first, distinct = group.index, group.first, group.distinct()
         shape, relation, load, stack = first.shape, first.relation, first.load, first.stack
         side_by_side = looped is None and overlap(group)
         fetched = source(group)
         site = looped or (stack[-1 if side_by_side else 0] if stack else None)
         if site is None and fetched is not None:  # loaded while the response was written: the query is to be changed
             site = fetched.site
-        fingerprint, summary = shape.fingerprint, shape.summary
-        key = (group.index.trace.name, fingerprint, site.function if site is not None else "")
+        fingerprint = shape.fingerprint
+        rows = fetched.rows if fetched is not None else None
+        key = (index.trace.name, fingerprint, site.function if site is not None else "")
         base = 0.95 if load is not None else 0.9 if distinct >= self.unlooped else 0.7
-        confidence = self.growth.confidence(key, distinct, fetched.rows if fetched else None, base)
-        what = f"{relation} loaded" if relation else f"{summary} ran"
-        how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
+        confidence = self.growth.confidence(key, distinct, rows, base)
+        told = _told(group, looped, side_by_side, fetched)
         return new_finding(
             rule="n-plus-one",
-            title=f"{what} {size} times {how}",
-            advice=_advice(shape, relation, load, fetched),
+            title=told.title,
+            advice=told.advice,
             severity="warning" if confidence >= 0.5 else "info",
             site=site,
             fingerprint=fingerprint,
-            summary=summary,
-            count=size,
+            summary=shape.summary,
+            count=group.size,
             cost=group.saved(),
             confidence=confidence,
             evidence={
@@ -95,9 +97,9 @@ class NPlusOne(Rule):
                 "relation": relation,
                 "load": load,
                 "distinct": distinct,
-                "issued_at": str(stack[0]) if stack else None,
-                "looped_at": str(looped) if looped else None,
-                "source": f"{fetched.summary} ({fetched.rows} rows) at {fetched.site}" if fetched else None,
+                "issued_at": told.issued,
+                "looped_at": told.looped,
+                "source": f"{told.source[0]} ({rows} rows) at {told.source[1]}" if told.source is not None else None,
             },
         )
 
@@ -280,6 +282,30 @@ def _most_per_claim(group: Group) -> int:
     for started, *values in zip(group.of(index.started), group.of(index.sqls), group.of(index.binds), strict=True):
         between.setdefault(bisect_left(claims, started), set()).add(tuple(values))
     return max(map(len, between.values()))
+
+
+def _told(group: Group, looped: Site | None, side_by_side: bool, fetched: Statement | None) -> Told:
+    """Return the texts about reads, remembered with the layout: to make them costs as much as ten statements do."""
+    first = group.first
+    shape, relation, load = first.shape, first.relation, first.load
+    texts = group.index.layout.told
+    # Their first place and number tell which reads of a layout they are; the stack goes with the place.
+    key = group.places[0], group.size, load, side_by_side, fetched and (id(fetched.shape), id(fetched.stack))
+    told = texts.get(key)
+    if told is None:
+        what = f"{relation} loaded" if relation else f"{shape.summary} ran"
+        how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
+        told = Told(
+            title=f"{what} {group.size} times {how}",
+            advice=_advice(shape, relation, load, fetched),
+            issued=str(first.site) if first.site is not None else None,
+            looped=str(looped) if looped is not None else None,
+            source=(fetched.summary, str(fetched.site)) if fetched is not None else None,
+            kept=(fetched.shape, fetched.stack) if fetched is not None else None,
+        )
+        if len(texts) < _MAX_TOLD:
+            texts[key] = told
+    return told
 
 
 def _advice(shape: Shape, relation: str | None, load: Load | None, fetched: Statement | None) -> str:

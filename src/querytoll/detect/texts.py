@@ -120,7 +120,8 @@ class StatementChurn(Rule):
 
     def is_news(self, statement: Statement) -> bool:
         """Tell whether a statement, the only one of its trace, has to be looked at."""
-        return _mark(statement) not in self.memory.quiet
+        plain = statement.load is None and not statement.many
+        return (hash(statement.sql) if plain else _mark(statement)) not in self.memory.quiet
 
     def has_news(self, index: Index) -> bool:
         """Tell whether a statement of several has to be looked at."""
@@ -142,8 +143,9 @@ class StatementChurn(Rule):
 
 def _mark(statement: Statement) -> int:
     """Return what is equal for statements that mean the same to a rule of texts."""
-    sql, many, load = statement.sql, statement.many, statement.load
-    return hash((sql, many, load)) if many or load is not None else hash(sql)
+    if statement.many or statement.load is not None:
+        return hash((statement.sql, statement.many, statement.load))
+    return hash(statement.sql)
 
 
 def _latest(

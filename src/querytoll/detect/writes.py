@@ -74,7 +74,9 @@ class CommitLoop(Rule):
 
 def _single_rows(index: Index, rule: str) -> list[Group]:
     """Group single-row writes by verb, table and call path; a worker's own bookkeeping of claimed rows is by design."""
-    claimed = {table for calls in index.layout.calls() if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables}
+    claimed = {
+        table for calls in index.layout.calls() if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables
+    }
     parts: dict[tuple[str, str, Path], list[list[int]]] = {}
     for calls in index.layout.calls():
         shape = calls.shape
