@@ -69,11 +69,11 @@ class Layout:
         written: statements that write.
         reads: those of plain traces that were grouped already, by the least that is looked for.
         told: texts about reads, by what else they depend on.
-        quiet: the marks among which `StatementChurn` last found the marks of all texts.
+        quiet_in: the epoch of `Texts` in which `StatementChurn` last had seen all texts, if of plain statements.
     """
 
     __slots__ = (
-        "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "quiet", "reads",
+        "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "quiet_in", "reads",
         "repeated", "told", "written",
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ class Layout:
         self._claims: list[int] = []
         self.reads: dict[int, list[Reads]] = {}
         self.told: dict[Hashable, Told] = {}
-        self.quiet: set[int] | None = None
+        self.quiet_in: object = None
         fingerprints: set[str] = set()
         last: Shape | None = None
         writes: tuple[str, ...] = ()

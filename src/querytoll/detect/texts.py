@@ -27,6 +27,7 @@ class Texts:
 
     Attributes:
         quiet: marks of statements that were looked at and gave no cause to say anything; forgotten with any new text.
+        epoch: another object each time that these are forgotten.
     """
 
     def __init__(self, *, max_shapes: int = 1_000, max_texts: int = 64) -> None:
@@ -35,6 +36,7 @@ class Texts:
         self._seen: OrderedDict[str, set[int]] = OrderedDict()
         self._lock = Lock()
         self.quiet: set[int] = set()
+        self.epoch = object()
 
     def add(self, fingerprint: str, text: int) -> int:
         """Note the hash of a text and return how many different ones its shape has had."""
@@ -47,6 +49,7 @@ class Texts:
             if len(texts) < self._max_texts:
                 texts.add(text)
                 self.quiet = set()
+                self.epoch = object()  # after the marks: whoever sees this one sees no older marks
             while len(self._seen) > self._max_shapes:
                 self._seen.popitem(last=False)
             return len(texts)
@@ -125,13 +128,14 @@ class StatementChurn(Rule):
 
     def has_news(self, index: Index) -> bool:
         """Tell whether a statement of several has to be looked at."""
-        quiet, layout = self.memory.quiet, index.layout
+        epoch, layout = self.memory.epoch, index.layout
+        quiet = self.memory.quiet
         if not index.plain or index.loads.count(None) < index.size:
             return index.ignored or not quiet.issuperset(map(_mark, index.statements))
-        if layout.quiet is not quiet:
+        if layout.quiet_in is not epoch:
             if not quiet.issuperset(map(hash, set(index.sqls))):
                 return True
-            layout.quiet = quiet
+            layout.quiet_in = epoch
         return False
 
     def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
