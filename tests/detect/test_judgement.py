@@ -209,6 +209,7 @@ def test_a_layout_is_that_of_equal_texts_from_equal_lines() -> None:
     others = (
         [*sent, read(4)],
         [*sent[:3], read(3, stack=SITES[:1])],
+        [*sent[:3], read(3, stack=tuple(map(copy.copy, SITES)))],  # two instructions of a line
         [*sent[:3], sent[3]._replace(shape=SHAPES[3])],
         [*sent[:3], sent[3]._replace(relation="Order.items")],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain, count
+from operator import is_
 from typing import Final, NamedTuple
 
 from querytoll.fingerprint.cache import Recent
@@ -107,8 +108,11 @@ class Layout:
     def fits(
         self, shapes: Sequence[Shape], stacks: Sequence[tuple[Site, ...]], relations: Sequence[str | None]
     ) -> bool:
-        """Tell whether it is the layout of these columns; what is the same object is not compared any further."""
-        return self._shapes == shapes and self._stacks == stacks and self._relations == relations
+        """Tell whether it is the layout of these columns, as long as its own.
+
+        Stacks have to be the same objects: sites of two instructions of a line are equal, and two call paths.
+        """
+        return self._shapes == shapes and self._relations == relations and all(map(is_, self._stacks, stacks))
 
     def calls(self) -> list[Calls]:
         """Return the statements by shape, stack and relation, in order of the first of each."""
