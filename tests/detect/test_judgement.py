@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,9 +15,22 @@ from hypothesis import strategies as st
 
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.detect.index import Index
+from querytoll.detect.layout import _layouts
 from querytoll.detect.repeats import NPlusOne
 from querytoll.errors import Faults
-from querytoll.model import Checkout, Detector, Finding, Ignore, Loaded, Shape, Site, Statement, Trace, Transaction
+from querytoll.model import (
+    Checkout,
+    Detector,
+    Finding,
+    Ignore,
+    Loaded,
+    Shape,
+    Site,
+    Statement,
+    Trace,
+    Transaction,
+    new_finding,
+)
 from querytoll.settings import Settings
 
 SITES = tuple(Site(f"/app/{name}.py", line, name, looping=line == 2) for line, name in enumerate(("a", "b", "c")))
@@ -129,7 +145,7 @@ def test_columns_hold_the_fields_of_their_names() -> None:
     index = Index(Trace("0" * 32, "request", "GET /", datetime.now(UTC), 1.0, sent))
     for column, field in fields.items():
         assert getattr(index, column) == tuple(getattr(each, field) for each in sent)
-    assert [(calls.shape, calls.stack, calls.relation) for calls in index.calls] == [
+    assert [(calls.shape, calls.stack, calls.relation) for calls in index.layout.calls()] == [
         (each.shape, each.stack, each.relation) for each in sent[:1]
     ]
 
@@ -174,3 +190,80 @@ def test_an_execution_without_digests_does_not_silence_the_rule() -> None:
     )
     assert [finding.rule for finding in report.findings] == ["n-plus-one"]
     assert not faults.counts
+
+
+def read(number: int, text: str = SHAPES[0].text, stack: tuple[Site, ...] = SITES) -> Statement:
+    """One of several reads with values of their own."""
+    return Statement(text, SHAPES[0], number / 100, 1e-3, stack=stack, binds=number, bind_digests=(number,))
+
+
+def trace_of(*sent: Statement) -> Trace:
+    return Trace("0" * 32, "request", "GET /", datetime.now(UTC), 1.0, sent)
+
+
+def test_a_layout_is_that_of_equal_texts_from_equal_lines() -> None:
+    """Requests that send the same share what was found out of it; other lines, shapes or relations are another's."""
+    sent = [read(number) for number in range(4)]
+    layout = Index(trace_of(*sent)).layout
+    assert Index(trace_of(*[read(number) for number in range(10, 14)])).layout is layout
+    others = (
+        [*sent, read(4)],
+        [*sent[:3], read(3, stack=SITES[:1])],
+        [*sent[:3], read(3, stack=tuple(map(copy.copy, SITES)))],  # two instructions of a line
+        [*sent[:3], sent[3]._replace(shape=SHAPES[3])],
+        [*sent[:3], sent[3]._replace(relation="Order.items")],
+    )
+    assert all(Index(trace_of(*other)).layout is not layout for other in others)
+
+
+def test_findings_are_the_same_from_a_layout_that_was_seen_before() -> None:
+    """Texts that are remembered are those of this request's reads, their number and what fetched the rows."""
+    source = Statement("SELECT 1", SHAPES[1], -1.0, 1e-3, rows=9, stack=SITES[:1])
+    faults = Faults()
+    traces = [
+        trace_of(*before, *[read(number)._replace(load=load) for number in range(size)])
+        for size in (5, 6)
+        for load in (None, "lazy", "refresh")
+        for before in ((), (source,), (source._replace(rows=7),), (source._replace(stack=SITES[1:]),))
+    ]
+
+    def found(some: Iterable[Trace]) -> list[tuple[Finding, ...]]:
+        return [judge(trace, default_detectors(Settings()), faults).findings for trace in some]
+
+    def forget() -> None:
+        _layouts.clear()
+        _layouts.old.clear()
+
+    apart = [found([trace])[0] for trace in traces if forget() is None]
+    assert found(traces) == found(traces) == apart
+    assert found(reversed(traces)) == apart[::-1]
+    assert all(apart)
+    assert not faults.counts
+
+
+def test_layouts_are_bounded() -> None:
+    """Neither endless texts, nor long traces, nor texts with values in them are kept."""
+    for number in range(3_000):
+        Index(trace_of(*[read(place, f"SELECT {number} -- {'x' * 500}") for place in range(2)]))
+    assert 0 < _layouts.size <= 1_000
+    kept = sum(len(text) for layouts in (_layouts, _layouts.old) for text in {text for key in layouts for text in key})
+    assert kept <= 1_000_000
+    _layouts.clear()
+    _layouts.old.clear()
+    Index(trace_of(*[read(number) for number in range(1_000)]))
+    Index(trace_of(*[read(number)._replace(shape=SHAPES[1]) for number in range(2)]))
+    assert not _layouts.size
+
+
+def test_a_finding_of_a_rule_is_like_any_other() -> None:
+    """It is frozen, equal to what its class makes of the same, and may be copied, replaced and pickled."""
+    facts: dict[str, Any] = {"rule": "r", "title": "t", "advice": "a", "site": SITES[0], "evidence": {"rows": 1}}
+    made, finding = new_finding(**facts), Finding(**facts)
+    assert type(made) is Finding
+    assert made == finding
+    assert repr(made) == repr(finding)
+    assert pickle.loads(pickle.dumps(made)) == copy.copy(made) == finding
+    assert dataclasses.replace(made, count=3) == Finding(**facts, count=3)
+    assert dataclasses.asdict(made) == dataclasses.asdict(finding)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.count = 2  # type: ignore[misc]

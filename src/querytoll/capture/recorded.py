@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, overload
 
 from querytoll.capture.binds import Binds
@@ -49,6 +50,15 @@ class Batch(NamedTuple):
     binds: list[Binds]
 
 
+_SHARED: Final = Batch._fields.index("places")
+_PLACES: Final = {
+    **{name: at for at, name in enumerate(Batch._fields) if name != "places"},
+    **dict.fromkeys(("bind_digests", "bind_count"), Batch._fields.index("binds")),
+}
+"""Fields of `Statement` that are in a batch."""
+_PARTS: Final = {"binds": 0, "bind_digests": 1, "bind_count": 2}
+
+
 class Odd(NamedTuple):
     """What a statement has that most have not; as in `Statement`."""
 
@@ -58,6 +68,9 @@ class Odd(NamedTuple):
     error: str | None = None
     entities: int | None = None
     size: int | None = None
+
+
+_USUAL: Final = Odd("endpoint")
 
 
 class Recorded(Sequence[Statement]):
@@ -71,7 +84,7 @@ class Recorded(Sequence[Statement]):
         odd: by place.
     """
 
-    __slots__ = ("_asked", "_made", "_size", "batches", "odd")
+    __slots__ = ("_asked", "_made", "_owners", "_size", "batches", "odd")
 
     def __init__(self, batches: Sequence[Batch], size: int, odd: dict[int, Odd]) -> None:
         self.batches = batches
@@ -79,6 +92,7 @@ class Recorded(Sequence[Statement]):
         self._size = size
         self._made: tuple[Statement, ...] | None = None
         self._asked = 0
+        self._owners: list[Batch] | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -111,6 +125,44 @@ class Recorded(Sequence[Statement]):
 
     def __reduce__(self) -> Any:
         return tuple, (self.all(),)
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """Return one field of all statements."""
+        size = self._size
+        if self.odd or self._made is not None:
+            return tuple(map(attrgetter(name), self.all()))
+        at = _PLACES.get(name)
+        if at is None:
+            return (getattr(_USUAL, name),) * size
+        if at < _SHARED:
+            if len(self.batches) == 1:
+                return (self.batches[0][at],) * size
+            return tuple(map(itemgetter(at), self._whose()))
+        column = self._own(at)
+        if name == "rows":
+            return tuple([None if count < 0 else count for count in column]) if -1 in column else tuple(column)
+        part = _PARTS.get(name)
+        return tuple(column) if part is None else tuple(map(itemgetter(part), column))
+
+    def _whose(self) -> list[Batch]:
+        """Return the batch of each statement."""
+        if self._owners is None:
+            self._owners = owners = [self.batches[0]] * self._size
+            for batch in self.batches:
+                for place in batch.places:
+                    owners[place] = batch
+        return self._owners
+
+    def _own(self, at: int) -> list[Any]:
+        """Return a column of the batches in the order of the statements."""
+        if len(self.batches) == 1:
+            own: list[Any] = self.batches[0][at]  # type: ignore[assignment]
+            return own
+        found: list[Any] = [None] * self._size
+        for batch in self.batches:
+            for place, value in zip(batch.places, batch[at]):  # type: ignore[arg-type]  # noqa: B905
+                found[place] = value
+        return found
 
     def all(self) -> tuple[Statement, ...]:
         """Return them, made now if nobody has asked before."""

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from querytoll.detect.index import Index
 from querytoll.detect.rule import DATABASE_SECONDS, STATEMENTS, Rule, Signs
-from querytoll.model import Finding, Shape, Site
+from querytoll.model import Finding, Shape, Site, new_finding
 
 _T = TypeVar("_T")
 _times: Final = itemgetter(1)
@@ -35,7 +35,7 @@ class TooManyQueries(Rule):
         if count <= budget:
             return ()
         shapes, top, site = _most(index)
-        found = Finding(
+        found = new_finding(
             rule="too-many-queries",
             title=f"{trace.name} sent {count} statements of {shapes} shapes; the budget is {budget}",
             advice=f"Begin with the most frequent: {', '.join(f'{shape.summary} x{times}' for shape, times in top)}.",
@@ -69,7 +69,7 @@ class TooMuchDbTime(Rule):
             return ()
         longest = max(trace.statements, key=lambda statement: statement.elapsed, default=None)
         where = f" ({longest.summary} took {longest.elapsed:.2f} s)" if longest is not None else ""
-        found = Finding(
+        found = new_finding(
             rule="too-much-db-time",
             title=f"{trace.name} spent {trace.database_seconds:.2f} s in the database; the budget is {budget:g} s",
             advice=f"Begin with its longest statement{where}.",
@@ -88,11 +88,11 @@ def _most(index: Index) -> tuple[int, list[tuple[Shape, int]], Site | None]:
     """Return how many shapes there are, the three most frequent with their numbers, and the most frequent line."""
     shapes = _Tally[Shape]()
     sites = _Tally[Site]()
-    for calls in index.calls:
+    for calls in index.layout.calls():
         shapes.add(calls.shape, len(calls.places))
         if calls.stack:
             sites.add(calls.stack[0], len(calls.places))
-    kinds = shapes.pairs(distinct=len(index.shapes))
+    kinds = shapes.pairs(distinct=len(index.layout.shapes()))
     lines = sites.pairs()
     site = max(lines, key=_times)[0] if lines else None
     return len(kinds), nlargest(3, kinds, key=_times), site

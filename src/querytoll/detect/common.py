@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from functools import lru_cache
 from itertools import pairwise
 from math import inf
@@ -122,15 +123,20 @@ def source(group: Group) -> Statement | None:
 
     It is the latest before the group with at least as many rows as the group has distinct sets of values.
     """
+    statements, starts = group.index.ordered()
     first = group.earliest()
+    end = bisect_left(starts, first.started)
+    if not end:
+        return None
     needed = group.distinct()
     unknown: Statement | None = None
-    for statement in group.index.before(first.started, _MAX_LOOK_BACK):
+    for statement in reversed(statements[max(0, end - _MAX_LOOK_BACK) : end]):
         shape = statement.shape
         if shape is first.shape or shape.writes or not shape.tables or statement.window != first.window:
             continue
-        if statement.rows is None:
+        rows = statement.rows
+        if rows is None:
             unknown = unknown or statement
-        elif statement.rows >= needed:
+        elif rows >= needed:
             return statement
     return unknown

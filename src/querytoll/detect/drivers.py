@@ -10,7 +10,7 @@ from querytoll.capture.failure import remedy
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
 from querytoll.detect.rule import BLOCKING, FAILED, Rule, Signs
-from querytoll.model import Finding, Site, Statement
+from querytoll.model import Finding, Site, Statement, new_finding
 
 _ASYNC_METHODS: Final = "Use the methods of the AsyncSession, or session.run_sync() around code that loads on access."
 
@@ -25,7 +25,7 @@ class MissingGreenlet(Rule):
             if (relation, site) in seen:
                 continue
             seen.add((relation, site))
-            yield Finding(
+            yield new_finding(
                 rule="missing-greenlet",
                 title=f"{relation or 'SQL'} was to be loaded on access in async code, which raised MissingGreenlet",
                 advice=remedy(relation) if relation is not None else _ASYNC_METHODS,
@@ -47,13 +47,13 @@ class BlockingDriver(Rule):
         groups: dict[tuple[str, str], list[Statement]] = {}
         if index.trace.kind == "test":
             return
-        for statement in index.trace.statements:
+        for statement in index.statements:
             if statement.blocking and not ignores(statement, "blocking-driver"):
                 site = statement.site
                 groups.setdefault((site.file, site.function) if site is not None else ("", ""), []).append(statement)
         for group in groups.values():
             seconds = sum(statement.elapsed for statement in group)
-            yield Finding(
+            yield new_finding(
                 rule="blocking-driver",
                 title=f"{len(group)} statements of a sync engine blocked the event loop for {seconds * 1000:.0f} ms",
                 advice="Use an async engine, a plain `def` endpoint (it runs in a thread), or asyncio.to_thread().",

@@ -54,20 +54,21 @@ class Ignoring:
     Args:
         patterns: as `Pattern.parse` reads them.
         after: traces in which an ignore was in force and matched nothing, before it is reported, once.
+
+    Attributes:
+        patterns: what is to be applied to every trace, whatever was found.
     """
 
     def __init__(self, patterns: Iterable[str] = (), *, after: int = 1_000) -> None:
-        self._patterns = [Pattern.parse(text) for text in patterns]
+        self.patterns = [Pattern.parse(text) for text in patterns]
         self._after = after
         self._idle: dict[Pattern | Ignore, int] = {}
 
     def apply(self, findings: list[Finding]) -> list[Finding]:
         """Return the findings that no pattern matches."""
-        if not self._patterns:
-            return findings
-        for pattern in self._patterns:
+        for pattern in self.patterns:
             self._note(pattern, any(map(pattern.matches, findings)))
-        return [finding for finding in findings if not any(pattern.matches(finding) for pattern in self._patterns)]
+        return [finding for finding in findings if not any(pattern.matches(finding) for pattern in self.patterns)]
 
     def note_blocks(self, trace: Trace, silenced: Iterable[Finding]) -> None:
         """Note which of the blocks in force silenced something."""

@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import chain, count
 from operator import itemgetter
 from typing import Any, Final
 
+from querytoll.capture.recorded import Recorded
+from querytoll.detect.layout import layout_of
 from querytoll.model import Shape, Site, Statement, Trace
 
 _CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
-_SETTING: Final = ("SET", "RESET", "LISTEN")
-Path = tuple[int, ...]
-
 started: Final = itemgetter(Statement._fields.index("started"))
 """Orders statements by their start; a function would cost twice as much."""
 _FIRST: Final = itemgetter(0)
 _NO_COLUMNS: Final = ((),) * len(Statement._fields)
-
-
-class Calls:
-    """Executions that have the very same shape and stack, and equal relations: those of one line, most often.
-
-    Attributes:
-        shape, stack, relation: what they have in common.
-        places: where they are in `Trace.statements`, ascending.
-    """
-
-    __slots__ = ("places", "relation", "shape", "stack")
-
-    def __init__(self, shape: Shape, stack: tuple[Site, ...], relation: str | None) -> None:
-        self.shape = shape
-        self.stack = stack
-        self.relation = relation
-        self.places: list[int] = []
-
-    def path(self) -> Path:
-        """Return the call path, recursion collapsed; a site is one object per instruction."""
-        return tuple(dict.fromkeys(map(id, self.stack)))
+_COLUMNS: Final = {
+    "started": "started",
+    "elapsed": "elapsed",
+    "rows": "rows",
+    "many": "many",
+    "loads": "load",
+    "binds": "binds",
+    "transactions": "transaction",
+    "errors": "error",
+    "engines": "engine",
+    "bind_counts": "bind_count",
+    "sizes": "size",
+}
+"""Attributes of an index that are columns, and their fields."""
 
 
 class Index:
     """What several rules ask of a trace.
 
-    Most of it is columns: one field of all statements. All of them cost as much as five attributes of each statement,
-    and what is then asked of a column is asked in C.
+    Most of it is columns: one field of all statements. All of them cost as much as six attributes of each statement,
+    and what is then asked of a column is asked in C. What only a repetition is asked for is made when it is.
 
     Attributes:
-        trace: the trace.
+        trace, statements, size: the trace, what it sent, and how many.
         sqls, started, elapsed, rows, many, loads, binds, transactions, errors, engines, bind_counts, sizes: columns.
-        calls: the statements by shape, stack and relation, in order of the first of each.
-        shapes: the same by fingerprint.
-        repeated: a fingerprint has more than one statement.
+        layout, repeated, inlined, written: how they repeat; what it tells at once.
         plain: no statement failed, was a batch or an eager load, or has an ignore.
         ignored, failing, blocking: a statement has an ignore; has an error; is of a sync driver on an event loop.
-        inlined: a shape's text held literals.
         seconds, total_rows, total_size: sums, which no single statement exceeds.
-        written: statements that write.
-        resets: starts of what may change the answers of later reads (SET, set_config, advisory locks), ascending.
-        claims: starts of reads that lock what no other worker has locked, ascending.
     """
+
+    __slots__ = (
+        "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_resets", "_within", "bind_counts",
+        "binds", "blocking", "elapsed", "engines", "errors", "failing", "ignored", "inlined", "layout", "loads", "many",
+        "plain", "repeated", "rows", "seconds", "size", "sizes", "sqls", "started", "statements", "total_rows",
+        "total_size", "trace", "transactions", "written",
+    )  # fmt: skip
 
     sqls: Sequence[str]
     started: Sequence[float]
@@ -74,100 +65,121 @@ class Index:
     engines: Sequence[str]
     bind_counts: Sequence[int]
     sizes: Sequence[int | None]
-    calls: Sequence[Calls]
-    shapes: dict[str, list[Calls]]
-    repeated: bool
-    plain: bool
-    ignored: bool
-    failing: bool
-    blocking: bool
-    seconds: float
-    total_rows: int
-    total_size: int
-    inlined: bool
-    written: int
-    resets: list[float]
-    claims: list[float]
-
-    # Until somebody asks.
-    _differing: bool | None = None
-    _failed_transactions: set[int] | None = None
-    _changes: dict[str, list[float]] | None = None
-    _within: dict[int, list[Statement]] | None = None
-    _ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        statements = trace.statements
-        columns: Any = zip(*statements, strict=True) if statements else _NO_COLUMNS
+        self.statements = statements = trace.statements
+        self.size = len(statements)
+        if isinstance(statements, Recorded) and not statements.odd:
+            self._sum_up(statements)
+        else:
+            self._look_through(statements)
+        # Until somebody asks.
+        self._resets: list[float] | None = None
+        self._claims: list[float] | None = None
+        self._differing: bool | None = None
+        self._failed_transactions: set[int] | None = None
+        self._changes: dict[str, list[float]] | None = None
+        self._within: dict[int, list[Statement]] | None = None
+        self._ordered: tuple[Sequence[Statement], Sequence[float]] | None = None
+
+    def _look_through(self, statements: Sequence[Statement]) -> None:
+        """Take everything from the statements."""
+        size = self.size
+        # Strict, which they are, would cost a tenth more.
+        columns: Any = zip(*statements) if statements else _NO_COLUMNS  # noqa: B905
         # fmt: off
         (
-            self.sqls, shapes, self.started, self.elapsed, _stall, self.rows, self.many, _streamed, stacks,
-            relations, self.loads, self.binds, self.transactions, _phase, self.errors, self.engines, blocking,
-            _detached, ignored, _window, _bind_digests, self.bind_counts, _entities, self.sizes,
+            sqls, shapes, self.started, elapsed, _stall, rows, many, _streamed, stacks, relations, loads,
+            self.binds, self.transactions, _phase, errors, self.engines, blocking, _detached, ignored,
+            _window, _bind_digests, self.bind_counts, _entities, sizes,
         ) = columns
         # fmt: on
-        self.seconds = sum(self.elapsed)
-        self.total_rows = _total(self.rows)
-        self.total_size = _total(self.sizes)
-        # Counting what is None is the cheapest thing to ask of a column.
-        self.failing = self.errors.count(None) < len(statements)
-        self.blocking = any(blocking)
-        self.ignored = any(ignored)
-        eager = self.loads.count(None) < len(statements) and "eager" in self.loads
-        self.plain = not (self.failing or self.ignored or eager or any(self.many))
-        self.inlined, self.written, self.resets, self.claims, self.shapes = False, 0, [], [], {}
-        self.calls = _calls(shapes, stacks, relations)
-        for calls in self.calls:
-            self._note(calls)
-        self.resets.sort()
-        self.claims.sort()
-        self.repeated = len(self.shapes) < len(statements)
+        self.sqls, self.elapsed, self.rows, self.many = sqls, elapsed, rows, many
+        self.loads, self.errors, self.sizes = loads, errors, sizes
+        self.seconds = sum(elapsed)
+        self.total_rows = sum(filter(None, rows))
+        # To count the object that most of them are is the cheapest thing to ask of a column.
+        self.total_size = sum(filter(None, sizes)) if sizes.count(None) < size else 0
+        self.failing = failing = errors.count(None) < size
+        self.blocking = blocking.count(False) < size
+        self.ignored = ignores = ignored.count(()) < size
+        eager = loads.count(None) < size and "eager" in loads
+        self.plain = not (failing or ignores or eager or many.count(False) < size)
+        self._lay_out(sqls, shapes, stacks, relations)
 
-    def _note(self, calls: Calls) -> None:
-        shape = calls.shape
-        same = self.shapes.get(shape.fingerprint)
-        if same is None:
-            self.shapes[shape.fingerprint] = [calls]
-        else:
-            same.append(calls)
-        if shape.inlined:
-            self.inlined = True
-        if shape.writes:
-            self.written += len(calls.places)
-        elif shape.locking or not shape.tables:
-            if "SKIP LOCKED" in shape.text:
-                self.claims += map(self.started.__getitem__, calls.places)
-            elif shape.operation in _SETTING or "set_config" in shape.text or "advisory" in shape.text:
-                self.resets += map(self.started.__getitem__, calls.places)
+    def _sum_up(self, recorded: Recorded) -> None:
+        """Take what is needed for a verdict from the batches; columns are made when somebody asks for them."""
+        seconds, total_rows = 0.0, 0
+        blocking = ignores = special = False
+        for batch in recorded.batches:
+            _, _, many, _, _, load, _, _, _, blocks, _, ignored, _, _, _, elapsed, rows, _ = batch
+            seconds += sum(elapsed)
+            total_rows += sum(rows) if -1 not in rows else sum([count for count in rows if count > 0])
+            if many or load == "eager":
+                special = True
+            if blocks:
+                blocking = True
+            if ignored:
+                ignores = True
+        self.seconds, self.total_rows, self.total_size = seconds, total_rows, 0
+        self.failing, self.blocking, self.ignored = False, blocking, ignores
+        self.plain = not (special or ignores)
+        column = recorded.column
+        self.sqls = sqls = column("sql")
+        self._lay_out(sqls, column("shape"), column("stack"), column("relation"))
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached for slots that were not filled.
+        if name not in _COLUMNS:
+            raise AttributeError(name)
+        column = self.statements.column(_COLUMNS[name])  # type: ignore[attr-defined]
+        setattr(self, name, column)
+        return column
+
+    def _lay_out(
+        self,
+        sqls: tuple[str, ...],
+        shapes: Sequence[Shape],
+        stacks: Sequence[tuple[Site, ...]],
+        relations: Sequence[str | None],
+    ) -> None:
+        self.layout = layout = layout_of(sqls, shapes, stacks, relations)
+        self.repeated, self.inlined, self.written = layout.repeated, layout.inlined, layout.written
+
+    def resets(self) -> list[float]:
+        """Return the starts of what may change the answers of later reads (SET, set_config, advisory locks), sorted."""
+        if self._resets is None:
+            self._resets = sorted(map(self.started.__getitem__, self.layout.resets()))
+        return self._resets
+
+    def claims(self) -> list[float]:
+        """Return the starts of reads that lock what no other worker has locked, sorted."""
+        if self._claims is None:
+            self._claims = sorted(map(self.started.__getitem__, self.layout.claims()))
+        return self._claims
 
     def all_differ(self) -> bool:
         """Tell whether no two statements have equal bind values."""
         if self._differing is None:
-            self._differing = len(set(self.binds)) == len(self.binds)
+            self._differing = len(set(self.binds)) == self.size
         return self._differing
 
     def ordered(self) -> tuple[Sequence[Statement], Sequence[float]]:
         """Return the statements in order of their starts, and these."""
         if self._ordered is None:
-            statements: Sequence[Statement] = self.trace.statements
-            starts = sorted(self.started)
-            if starts != list(self.started):  # comparing is cheaper than sorting by key
+            statements: Sequence[Statement] = self.statements
+            starts = tuple(sorted(self.started))
+            if starts != self.started:  # comparing is cheaper than sorting by key
                 statements = sorted(statements, key=started)
             self._ordered = statements, starts
         return self._ordered
-
-    def before(self, moment: float, limit: int) -> Iterable[Statement]:
-        """Return the statements that started before a moment, the latest first."""
-        statements, starts = self.ordered()
-        end = bisect_left(starts, moment)
-        return reversed(statements[max(0, end - limit) : end])
 
     def within(self, transaction: int) -> list[Statement]:
         """Return the statements of a transaction in order of their starts."""
         if self._within is None:
             self._within = {}
-            for statement, ordinal in zip(self.trace.statements, self.transactions, strict=True):
+            for statement, ordinal in zip(self.statements, self.transactions, strict=True):
                 if ordinal is not None:
                     self._within.setdefault(ordinal, []).append(statement)
         return sorted(self._within.get(transaction, ()), key=started)
@@ -185,11 +197,12 @@ class Index:
         if self._changes is None:
             self._changes = self._changes_of_tables() if self.written else {}
         changes: list[Sequence[float]] = [self._changes[table] for table in tables if table in self._changes]
-        return [*changes, self.resets] if self.resets else changes
+        resets = self.resets()
+        return [*changes, resets] if resets else changes
 
     def _changes_of_tables(self) -> dict[str, list[float]]:
         changes: dict[str, list[float]] = {}
-        for calls in self.calls:
+        for calls in self.layout.calls():
             for table in calls.shape.writes:
                 changes.setdefault(table, []).extend(map(self.started.__getitem__, calls.places))
         return {table: sorted(moments) for table, moments in changes.items()}
@@ -202,7 +215,7 @@ class Index:
 
     def failed(self) -> list[Statement]:
         """Return the statements with an error."""
-        return [each for each in self.trace.statements if each.error is not None] if self.failing else []
+        return [each for each in self.statements if each.error is not None] if self.failing else []
 
 
 class Group:
@@ -216,25 +229,26 @@ class Group:
 
     __slots__ = ("_ascending", "_distinct", "_slice", "first", "index", "places", "size")
 
-    def __init__(self, index: Index, places: list[int], *, ascending: bool = True) -> None:
+    def __init__(self, index: Index, places: list[int], ascending: bool = True) -> None:
         self.index = index
-        self.first = index.trace.statements[places[0]]
-        self.size = len(places)
         self.places = places
+        self.size = size = len(places)
+        first = places[0]
+        self.first = index.statements[first]
         self._ascending = ascending
         self._distinct: int | None = None
         # Statements in a row, as single ones are, are sliced, which costs next to nothing.
-        in_a_row = ascending and places[-1] - places[0] == self.size - 1
-        self._slice = slice(places[0], places[-1] + 1) if in_a_row else None
+        self._slice = slice(first, first + size) if ascending and places[-1] - first == size - 1 else None
 
     def of(self, column: Sequence[Any]) -> tuple[Any, ...]:
         """Return their part of a column."""
-        picked: Any = column[self._slice] if self._slice is not None else itemgetter(*self.places)(column)
-        return tuple(picked)
+        part = self._slice
+        picked: tuple[Any, ...] = tuple(column[part] if part is not None else itemgetter(*self.places)(column))
+        return picked
 
     def statements(self) -> tuple[Statement, ...]:
         """Return themselves."""
-        return self.of(self.index.trace.statements)
+        return self.of(self.index.statements)
 
     def distinct(self) -> int:
         """Count the sets of values, bound or written into the text."""
@@ -250,7 +264,7 @@ class Group:
     def earliest(self) -> Statement:
         """Return the first that started."""
         statements, _ = self.index.ordered()
-        in_order = self._ascending and statements is self.index.trace.statements
+        in_order = self._ascending and statements is self.index.statements
         return self.first if in_order else min(self.statements(), key=started)
 
     def spans(self) -> list[tuple[float, float]]:
@@ -264,34 +278,11 @@ class Group:
     def saved(self) -> float:
         """Return the seconds of all but the longest: one statement remains."""
         seconds: tuple[float, ...] = self.of(self.index.elapsed)
-        return sum(seconds) - max(seconds)
-
-
-def _calls(
-    shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]
-) -> Sequence[Calls]:
-    known: dict[tuple[int, int, str | None], Calls] = {}
-    last_shape = last_stack = last_relation = note = None
-    for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
-        # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
-        if shape is not last_shape or stack is not last_stack or relation is not last_relation or note is None:
-            last_shape, last_stack, last_relation = shape, stack, relation
-            key = id(shape), id(stack), relation
-            calls = known.get(key)
-            if calls is None:
-                calls = known[key] = Calls(shape, stack, relation)
-            note = calls.places.append
-        note(place)
-    return list(known.values())
-
-
-def _total(column: Sequence[int | None]) -> int:
-    return sum(filter(None, column)) if column.count(None) < len(column) else 0
-
-
-def places_of(same: Sequence[Calls]) -> list[int]:
-    """Return the places of calls from several places of the code, ascending."""
-    return same[0].places if len(same) == 1 else sorted(chain.from_iterable(calls.places for calls in same))
+        longest = 0.0
+        for each in seconds:  # costs half of max()
+            if each > longest:
+                longest = each
+        return sum(seconds) - longest
 
 
 def reads_tables(shape: Shape) -> bool:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
+from querytoll.capture.recorded import new
 from querytoll.detect.ignoring import Ignoring
 from querytoll.detect.index import Index
-from querytoll.detect.panel import panel_of
+from querytoll.detect.panel import Panel, panel_of
 from querytoll.detect.rule import IGNORED
 from querytoll.errors import Faults
 from querytoll.model import Detector, Finding, Report, Site, Statement, Trace
@@ -19,27 +20,32 @@ _REPEATS: Final = frozenset(("n-plus-one", "duplicate-query", "write-loop", "com
 
 def judge(trace: Trace, detectors: Sequence[Detector], faults: Faults, ignoring: Ignoring | None = None) -> Report:
     """Return what the detectors find: one finding per cause, dearest first, without what is ignored."""
-    findings, ignored = _found(trace, detectors, faults)
+    panel = panel_of(detectors)
+    patterns = ignoring is not None and ignoring.patterns
+    if not patterns and panel.passes(trace):
+        return new(Report, (trace, (), ()))
+    findings, signs = _found(trace, panel, faults)
     if ignoring is not None:
-        if ignored:
-            ignoring.note_blocks(trace, _silenced(trace, findings, detectors, faults))
-        findings = ignoring.apply(findings)
+        if signs & IGNORED:
+            ignoring.note_blocks(trace, _silenced(trace, findings, panel, faults))
+        if patterns:
+            findings = ignoring.apply(findings)
     if len(findings) > 1:
         findings = merge(trace, findings)
-    return Report(trace, tuple(findings))
+    return new(Report, (trace, tuple(findings), ()))
 
 
-def _found(trace: Trace, detectors: Sequence[Detector], faults: Faults) -> tuple[list[Finding], bool]:
-    """Return all findings, and whether `querytoll.ignore` was around a statement."""
-    panel = panel_of(detectors)
+def _found(trace: Trace, panel: Panel, faults: Faults) -> tuple[list[Finding], int]:
+    """Return all findings, and the signs that the trace shows."""
     findings: list[Finding] = []
-    ignored = 0
+    shown = 0
     for part in (trace,) if trace.kind not in _SEVERAL else _parts(trace):
         # An index costs more than all else that is done for one statement.
         index = Index(part) if len(part.statements) > 1 else None
         signs = panel.signs(part, index)
-        ignored |= signs & IGNORED
-        for detector, ask in panel.asked(signs):
+        shown |= signs
+        asked = panel.questions.get(signs)
+        for detector, ask in asked if asked is not None else panel.ask(signs):
             try:
                 if index is None:
                     index = Index(part)
@@ -48,7 +54,7 @@ def _found(trace: Trace, detectors: Sequence[Detector], faults: Faults) -> tuple
                     findings += _checked(trace, detector, found)
             except Exception as fault:
                 faults.caught("detect", fault)
-    return findings, ignored != 0
+    return findings, shown
 
 
 def _parts(trace: Trace) -> list[Trace]:
@@ -62,23 +68,24 @@ def _parts(trace: Trace) -> list[Trace]:
 
 
 def _checked(trace: Trace, detector: Detector, found: list[Finding]) -> list[Finding]:
-    """Return what a detector found, all of it findings, with a line."""
+    """Return what a detector found, all of it findings; those without a line of their own with the endpoint's."""
+    unplaced = False
     for finding in found:
         if not isinstance(finding, Finding):
             raise TypeError(f"{detector!r} gave something else than findings")
-    return found if trace.endpoint is None else _located(trace.endpoint, found)
+        if finding.site is None:
+            unplaced = True
+    endpoint = trace.endpoint if unplaced else None
+    if endpoint is None:
+        return found
+    return [dataclasses.replace(each, site=endpoint) if each.site is None else each for each in found]
 
 
-def _located(endpoint: Site, findings: list[Finding]) -> list[Finding]:
-    """Give findings without a line of their own that of the endpoint."""
-    return [dataclasses.replace(each, site=endpoint) if each.site is None else each for each in findings]
-
-
-def _silenced(trace: Trace, findings: list[Finding], detectors: Sequence[Detector], faults: Faults) -> list[Finding]:
+def _silenced(trace: Trace, findings: list[Finding], panel: Panel, faults: Faults) -> list[Finding]:
     """Return what would have been found without the `querytoll.ignore` blocks."""
     bare = tuple(statement._replace(ignored=()) for statement in trace.statements)
     kept = {(finding.id, finding.count) for finding in findings}
-    everything, _ = _found(trace._replace(statements=bare), detectors, faults)
+    everything, _ = _found(trace._replace(statements=bare), panel, faults)
     return [finding for finding in everything if (finding.id, finding.count) not in kept]
 
 

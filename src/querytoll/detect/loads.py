@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
 from querytoll.detect.rule import LOADED, Rule, Signs
-from querytoll.model import Finding, Loaded, Unread
+from querytoll.model import Finding, Loaded, Unread, new_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _unused(load: Loaded) -> Finding:
         if load.mapped
         else f"Take the option that loads {load.relation} off the statement; lazyload() or noload() keep it off."
     )
-    return Finding(
+    return new_finding(
         rule="unused-eager-load",
         title=f"{load.relation} was loaded for {load.entities} {load.relation.partition('.')[0]} and never read",
         advice=advice,
@@ -96,7 +96,7 @@ def _over_fetched(unread: Unread) -> Finding:
     kept = f".options(load_only(...)) the columns that are read, or defer() these: {', '.join(unread.columns[:8])}."
     many = f"{unread.entities} {unread.entity}"
     size = f", {unread.size / 1000:.0f} kB of text," if unread.size >= 1000 else ""
-    return Finding(
+    return new_finding(
         rule="over-fetch",
         title=f"{len(unread.columns)} of {unread.loaded} columns of {many}{size} were never read",
         advice=kept,

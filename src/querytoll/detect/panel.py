@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from math import inf
 from typing import Final
 
@@ -33,6 +34,7 @@ from querytoll.model import Detector, Finding, Statement, Trace
 Question = tuple[Detector, Callable[[Index], Iterable[Finding]]]
 
 _MAX_PANELS: Final = 8
+_EMPTY: Final = Trace("", "block", "", datetime.fromtimestamp(0, UTC), 0.0)
 
 
 class Panel:
@@ -42,13 +44,16 @@ class Panel:
 
     Args:
         detectors: our own rules tell what they look for, the application's are always asked.
+
+    Attributes:
+        questions: what to ask about traces by the signs that they show, as far as `ask` was called.
     """
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         self.detectors = detectors
         self.size = len(detectors)
         signs = [_signs(detector) for detector in detectors]
-        self._questions = [(_question(detector), sum(each)) for detector, each in zip(detectors, signs, strict=True)]
+        self._wanted = [(_question(detector), sum(each)) for detector, each in zip(detectors, signs, strict=True)]
 
         def least(sign: int) -> float:
             return min((each[sign] for each in signs if sign in each), default=inf)
@@ -57,25 +62,36 @@ class Panel:
         self._size, self._written, self._database_seconds = least(SIZE), least(WRITTEN), least(DATABASE_SECONDS)
         self._transaction_seconds, self._held_seconds = least(TRANSACTION_SECONDS), least(HELD_SECONDS)
         self._wait_seconds = least(WAIT_SECONDS)
-        self._are_news = [detector.is_news for detector in detectors if isinstance(detector, StatementChurn)]
-        self._asked: dict[int, tuple[Question, ...]] = {}
+        self._churns = [detector for detector in detectors if isinstance(detector, StatementChurn)]
+        self.questions: dict[int, tuple[Question, ...]] = {}
+        self._always = bool(self.ask(self.signs(_EMPTY, None)))
 
-    def asked(self, signs: int) -> tuple[Question, ...]:
+    def passes(self, trace: Trace) -> bool:
+        """Tell whether there is nothing in a trace to be asked about, at the cost of a few attributes."""
+        return not (
+            self._always
+            or trace.statements
+            or trace.connections
+            or trace.dropped
+            or trace.database_seconds >= self._database_seconds
+        )
+
+    def ask(self, signs: int) -> tuple[Question, ...]:
         """Return what to ask about a trace that shows some signs, in the detectors' order."""
-        asked = self._asked.get(signs)
-        if asked is None:
-            asked = self._asked[signs] = tuple(
-                question for question, wanted in self._questions if wanted & signs or not wanted
-            )
+        asked = self.questions[signs] = tuple(
+            question for question, wanted in self._wanted if wanted & signs or not wanted
+        )
         return asked
 
     def signs(self, trace: Trace, index: Index | None) -> int:
         """Return the signs that a trace shows; its index may be missing where it has one statement at most."""
-        sent = len(trace.statements)
+        statements = trace.statements
+        sent = len(statements)
+        signs = 0
         if index is not None:
             signs = self._signs_of_several(index)
-        else:
-            signs = self._signs_of_one(trace.statements[0]) if sent else 0
+        elif sent:
+            signs = self._signs_of_one(statements[0])
         if sent + trace.dropped >= self._statements:
             signs |= STATEMENTS
         if trace.database_seconds >= self._database_seconds:
@@ -95,7 +111,10 @@ class Panel:
         return signs
 
     def _signs_of_several(self, index: Index) -> int:
-        signs = SENT
+        signs = 0
+        for churn in self._churns:
+            if churn.has_news(index):
+                signs = SENT
         if index.repeated:
             signs |= REPEATED
         if index.seconds >= self._seconds:
@@ -119,8 +138,8 @@ class Panel:
     def _signs_of_one(self, statement: Statement) -> int:
         shape = statement.shape
         signs = 0
-        for is_news in self._are_news:
-            if is_news(statement):
+        for churn in self._churns:
+            if churn.is_news(statement):
                 signs = SENT
         if statement.elapsed >= self._seconds:
             signs |= SECONDS
@@ -141,17 +160,17 @@ class Panel:
         return signs
 
 
-_panels: dict[int, Panel] = {}
+_panels: Final[list[Panel]] = []
 
 
 def panel_of(detectors: Sequence[Detector]) -> Panel:
     """Return the panel of detectors, remembered for the sequence: what is in it may not be exchanged."""
-    panel = _panels.get(id(detectors))
-    if panel is None or panel.detectors is not detectors or panel.size != len(detectors):
-        panel = Panel(detectors)
-        if len(_panels) >= _MAX_PANELS:
-            _panels.clear()
-        _panels[id(detectors)] = panel
+    for panel in _panels:
+        if panel.detectors is detectors and panel.size == len(detectors):
+            return panel
+    panel = Panel(detectors)
+    # Another thread may look through the list meanwhile: it is never empty, and what is left out is made anew.
+    _panels[:] = [*_panels[-_MAX_PANELS + 1 :], panel]
     return panel
 
 

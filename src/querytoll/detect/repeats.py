@@ -6,14 +6,17 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from querytoll.detect.common import counts, has_beat, ignores, loop, moves_a_window, overlap, source
 from querytoll.detect.growth import Growth
-from querytoll.detect.index import Calls, Group, Index, Path, places_of, reads_tables
+from querytoll.detect.index import Group, Index, reads_tables
+from querytoll.detect.layout import Calls, Path, Reads, Told, places_of
 from querytoll.detect.rule import REPEATED, Rule, Signs
-from querytoll.model import Finding, Site, Statement
+from querytoll.model import Finding, Load, Shape, Site, Statement, new_finding
 
+_MAX_TOLD: Final = 10
+"""Texts that a layout keeps."""
 _Member = tuple[int, Calls]
 """Reads, and the order of their shape in the trace."""
 
@@ -40,7 +43,8 @@ class NPlusOne(Rule):
 
     def find(self, index: Index) -> Iterable[Finding]:
         found: list[Finding] = []
-        for group in _reads(index, self.lazy):
+        for _, places, ascending in _reads(index, self.lazy):
+            group = Group(index, places, ascending)
             looped = loop(group.first)
             if self._repeats(group, looped):
                 found.append(self._finding(group, looped))
@@ -51,34 +55,39 @@ class NPlusOne(Rule):
 
     def _repeats(self, group: Group, looped: Site | None) -> bool:
         index = group.index
-        distinct = _most_per_claim(group) if index.claims else group.distinct()
+        distinct = _most_per_claim(group) if index.layout.claims() else group.distinct()
         if group.first.load is not None:
             return distinct >= (self.lazy if looped is not None else self.repeated)
-        if distinct < self.repeated or max(group.of(index.bind_counts)) >= self.chunk or moves_a_window(group):
+        if distinct < self.repeated:
+            return False
+        for count in group.of(index.bind_counts):  # costs half of max()
+            if count >= self.chunk:
+                return False
+        if moves_a_window(group):
             return False
         return looped is not None or distinct >= self.unlooped or overlap(group)
 
     def _finding(self, group: Group, looped: Site | None) -> Finding:
-        first, distinct = group.first, group.distinct()
+        index, first, distinct = group.index, group.first, group.distinct()
         shape, relation, load, stack = first.shape, first.relation, first.load, first.stack
         side_by_side = looped is None and overlap(group)
         fetched = source(group)
         site = looped or (stack[-1 if side_by_side else 0] if stack else None)
         if site is None and fetched is not None:  # loaded while the response was written: the query is to be changed
             site = fetched.site
-        key = (group.index.trace.name, shape.fingerprint, site.function if site is not None else "")
-        confidence = self.growth.confidence(
-            key, distinct, fetched.rows if fetched else None, self._base(first, distinct)
-        )
-        what = f"{relation} loaded" if relation else f"{shape.summary} ran"
-        how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
-        return Finding(
+        fingerprint = shape.fingerprint
+        rows = fetched.rows if fetched is not None else None
+        key = (index.trace.name, fingerprint, site.function if site is not None else "")
+        base = 0.95 if load is not None else 0.9 if distinct >= self.unlooped else 0.7
+        confidence = self.growth.confidence(key, distinct, rows, base)
+        told = _told(group, looped, side_by_side, fetched)
+        return new_finding(
             rule="n-plus-one",
-            title=f"{what} {group.size} times {how}",
-            advice=_advice(first, fetched),
+            title=told.title,
+            advice=told.advice,
             severity="warning" if confidence >= 0.5 else "info",
             site=site,
-            fingerprint=shape.fingerprint,
+            fingerprint=fingerprint,
             summary=shape.summary,
             count=group.size,
             cost=group.saved(),
@@ -88,16 +97,11 @@ class NPlusOne(Rule):
                 "relation": relation,
                 "load": load,
                 "distinct": distinct,
-                "issued_at": str(stack[0]) if stack else None,
-                "looped_at": str(looped) if looped else None,
-                "source": f"{fetched.summary} ({fetched.rows} rows) at {fetched.site}" if fetched else None,
+                "issued_at": told.issued,
+                "looped_at": told.looped,
+                "source": f"{told.source[0]} ({rows} rows) at {told.source[1]}" if told.source is not None else None,
             },
         )
-
-    def _base(self, first: Statement, distinct: int) -> float:
-        if first.load is not None:
-            return 0.95
-        return 0.9 if distinct >= self.unlooped else 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class DuplicateQuery(Rule):
         if index.all_differ():
             return ()
         found: list[Finding] = []
-        for same in index.shapes.values():
+        for same in index.layout.shapes().values():
             places = places_of(same)
             if len(places) > 1 and reads_tables(same[0].shape):
                 equal = self._equal(index, places)
@@ -155,7 +159,7 @@ class DuplicateQuery(Rule):
             else:
                 known.append(place)
         equal = [group for group in groups.values() if len(group) > 1]
-        if not equal or not (index.written or index.resets):
+        if not equal or not (index.written or index.layout.resets()):
             return equal
         return [part for group in equal for part in _split(index, group)]
 
@@ -174,11 +178,20 @@ class DuplicateQuery(Rule):
         return ()
 
 
-def _reads(index: Index, least: int) -> list[Group]:
+def _reads(index: Index, least: int) -> list[Reads]:
     """Group the reads of each relation, or else shape, by call path; in order of the shapes, and then of the reads."""
-    groups: list[tuple[int, list[int], bool]] = []
+    if not index.plain:
+        return _grouped(index, least)
+    known = index.layout.reads.get(least)
+    if known is None:
+        known = index.layout.reads[least] = _grouped(index, least)
+    return known
+
+
+def _grouped(index: Index, least: int) -> list[Reads]:
+    groups: list[Reads] = []
     families: dict[str, list[_Member]] = {}
-    for order, same in enumerate(index.shapes.values()):
+    for order, same in enumerate(index.layout.shapes().values()):
         calls = same[0]
         alone = len(same) == 1
         if (alone and len(calls.places) == 1) or not reads_tables(calls.shape):
@@ -195,7 +208,7 @@ def _reads(index: Index, least: int) -> list[Group]:
             if len(places) >= least:
                 groups.append((order, places, ascending))
     groups.sort()
-    return [Group(index, places, ascending=ascending) for _, places, ascending in groups]
+    return groups
 
 
 def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
@@ -205,8 +218,8 @@ def _by_path(family: list[_Member]) -> Iterable[list[_Member]]:
     return paths.values()
 
 
-def _merged(index: Index, members: list[_Member]) -> tuple[int, list[int], bool]:
-    """Return the order of the first shape, the places by order of shape, and whether these ascend."""
+def _merged(index: Index, members: list[_Member]) -> Reads:
+    """Return the reads by order of their shapes."""
     first, calls = members[0]
     if len(members) == 1:
         return first, _own(index, calls), True
@@ -220,7 +233,7 @@ def _own(index: Index, calls: Calls) -> list[int]:
     """Return the places of reads that count as the application's own."""
     if index.plain:
         return calls.places
-    statements = index.trace.statements
+    statements = index.statements
     return [
         place
         for place in calls.places
@@ -231,7 +244,7 @@ def _own(index: Index, calls: Calls) -> list[int]:
 def _successful(index: Index, places: list[int]) -> list[int]:
     """Return the reads that count as the application's own, and whose transactions did not fail."""
     failed = index.failed_transactions()
-    statements = index.trace.statements
+    statements = index.statements
     return [
         place
         for place in places
@@ -251,7 +264,7 @@ def _paths(same: list[Calls]) -> dict[int, Path]:
 
 def _split(index: Index, places: list[int]) -> list[list[int]]:
     """Split where something between two executions may have changed the answer, and leave out what is then single."""
-    changes = index.changes(index.trace.statements[places[0]].shape.tables)
+    changes = index.changes(index.statements[places[0]].shape.tables)
     if not changes:
         return [places]
     parts: dict[tuple[int, ...], list[int]] = {}
@@ -264,24 +277,49 @@ def _split(index: Index, places: list[int]) -> list[list[int]]:
 def _most_per_claim(group: Group) -> int:
     """Return the most distinct executions between two claims of a queue's worker."""
     index = group.index
+    claims = index.claims()
     between: dict[int, set[tuple[str, int]]] = {}
     for started, *values in zip(group.of(index.started), group.of(index.sqls), group.of(index.binds), strict=True):
-        between.setdefault(bisect_left(index.claims, started), set()).add(tuple(values))
+        between.setdefault(bisect_left(claims, started), set()).add(tuple(values))
     return max(map(len, between.values()))
 
 
-def _advice(statement: Statement, fetched: Statement | None) -> str:
+def _told(group: Group, looped: Site | None, side_by_side: bool, fetched: Statement | None) -> Told:
+    """Return the texts about reads, remembered with the layout: to make them costs as much as ten statements do."""
+    first = group.first
+    shape, relation, load = first.shape, first.relation, first.load
+    texts = group.index.layout.told
+    # Their first place and number tell which reads of a layout they are; the stack goes with the place.
+    key = group.places[0], group.size, load, side_by_side, fetched and (id(fetched.shape), id(fetched.stack))
+    told = texts.get(key)
+    if told is None:
+        what = f"{relation} loaded" if relation else f"{shape.summary} ran"
+        how = "in a loop" if looped is not None else "side by side" if side_by_side else "with other values each time"
+        told = Told(
+            title=f"{what} {group.size} times {how}",
+            advice=_advice(shape, relation, load, fetched),
+            issued=str(first.site) if first.site is not None else None,
+            looped=str(looped) if looped is not None else None,
+            source=(fetched.summary, str(fetched.site)) if fetched is not None else None,
+            kept=(fetched.shape, fetched.stack) if fetched is not None else None,
+        )
+        if len(texts) < _MAX_TOLD:
+            texts[key] = told
+    return told
+
+
+def _advice(shape: Shape, relation: str | None, load: Load | None, fetched: Statement | None) -> str:
     place = f" ({fetched.summary} at {fetched.site})" if fetched is not None and fetched.site is not None else ""
-    if statement.load == "refresh":
-        relation = statement.relation or ""
+    if load == "refresh":
+        relation = relation or ""
         if relation.endswith("*"):
             return (
                 "A commit or expire() made each object load again: use expire_on_commit=False, or select them at once."
             )
         return f"Load it with the rows: .options(undefer({relation})) on their statement{place}."
-    if statement.relation:
-        return f"Load it with its parents: .options(selectinload({statement.relation})) on their statement{place}."
-    table = statement.shape.tables[0]
+    if relation:
+        return f"Load it with its parents: .options(selectinload({relation})) on their statement{place}."
+    table = shape.tables[0]
     return (
         f"Ask once for all rows{place}: collect the keys and select from {table} with IN (...), "
         f"or = ANY(...) where their number changes, or join {table} to them."
@@ -293,7 +331,7 @@ def _duplicate(group: Group) -> Finding:
     first, second = statements[0], statements[1]
     places = _lines(statements)
     at = f"; it runs at {', '.join(places[:3])}" if places else ""
-    return Finding(
+    return new_finding(
         rule="duplicate-query",
         title=f"{first.summary} ran {group.size} times with the same values and nothing written in between",
         advice=f"Read it once and pass the result on, or keep it for the request{at}.",

@@ -10,7 +10,7 @@ from typing import Final
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
 from querytoll.detect.rule import ROWS, SIZE, Rule, Signs
-from querytoll.model import Finding, Statement
+from querytoll.model import Finding, Statement, new_finding
 
 _LIMITED: Final = re.compile(r"\b(?:LIMIT|FETCH\s+(?:FIRST|NEXT))\b", re.IGNORECASE)
 
@@ -31,7 +31,7 @@ class LargeResult(Rule):
         if index.most_rows() < self.rows and index.largest() < self.size:
             return
         seen: set[str] = set()
-        for statement in index.trace.statements:
+        for statement in index.statements:
             if self._is_large(statement) and statement.fingerprint not in seen:
                 seen.add(statement.fingerprint)
                 yield _large(statement)
@@ -69,14 +69,14 @@ class RowExplosion(Rule):
         if index.most_rows() < self.rows:
             return
         seen: set[str] = set()
-        for statement in index.trace.statements:
+        for statement in index.statements:
             rows, entities = statement.rows or 0, statement.entities or 0
             if not entities or rows < self.rows or rows < self.times * entities or statement.fingerprint in seen:
                 continue
             if ignores(statement, "row-explosion"):
                 continue
             seen.add(statement.fingerprint)
-            yield Finding(
+            yield new_finding(
                 rule="row-explosion",
                 title=f"{statement.summary} returned {rows} rows for at most {entities} different ones of a table",
                 advice="Joined collections multiply each other: keep one joinedload at most, selectinload the others.",
@@ -93,7 +93,7 @@ class RowExplosion(Rule):
 
 def _large(statement: Statement) -> Finding:
     size = f", about {statement.size / 1e6:.0f} MB" if statement.size else ""
-    return Finding(
+    return new_finding(
         rule="large-result",
         title=f"{statement.summary} brought {statement.rows} rows{size} into memory",
         advice="Page it: ORDER BY a key and .limit(n); for an export, session.stream() with yield_per(500).",

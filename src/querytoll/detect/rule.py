@@ -11,7 +11,7 @@ from querytoll.model import Finding, Trace
 
 # Sums and maxima of a trace, as bits.
 SENT: Final = 1 << 0
-"""Statements; a single one only where `StatementChurn` has not seen its text."""
+"""Statements with a text that `StatementChurn` has not seen."""
 STATEMENTS: Final = 1 << 1
 """Statements, those that were not kept included."""
 SECONDS: Final = 1 << 2

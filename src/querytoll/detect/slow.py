@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from querytoll.detect.common import ignores, net_seconds
 from querytoll.detect.index import Index
 from querytoll.detect.rule import SECONDS, Rule, Signs
-from querytoll.model import Finding, Statement, Trace
+from querytoll.model import Finding, Statement, Trace, new_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _finding(trace: Trace, group: list[Statement]) -> Finding:
     times = f"{len(group)} times, up to " if len(group) > 1 else ""
     share = min(1.0, total / trace.elapsed) if trace.elapsed else 0.0
     ended = "; it failed with " + worst.error if worst.error else ""
-    return Finding(
+    return new_finding(
         rule="slow-query",
         title=f"{worst.summary} took {times}{net_seconds(worst) * 1000:.0f} ms, {share:.0%} of {trace.name}{ended}",
         advice="Look at its plan (EXPLAIN): an index for WHERE and ORDER BY, fewer rows, or a narrower select.",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
 from querytoll.detect.common import ignores
-from querytoll.detect.index import Calls, Index, places_of
+from querytoll.detect.index import Index
+from querytoll.detect.layout import Calls, places_of
 from querytoll.detect.rule import INLINED, SENT, Rule, Signs
 from querytoll.fingerprint import literals
-from querytoll.model import Finding, Statement
+from querytoll.model import Finding, Statement, new_finding
 
 _MAX_QUIET: Final = 10_000
 
@@ -26,6 +27,7 @@ class Texts:
 
     Attributes:
         quiet: marks of statements that were looked at and gave no cause to say anything; forgotten with any new text.
+        epoch: another object each time that these are forgotten.
     """
 
     def __init__(self, *, max_shapes: int = 1_000, max_texts: int = 64) -> None:
@@ -34,6 +36,7 @@ class Texts:
         self._seen: OrderedDict[str, set[int]] = OrderedDict()
         self._lock = Lock()
         self.quiet: set[int] = set()
+        self.epoch = object()
 
     def add(self, fingerprint: str, text: int) -> int:
         """Note the hash of a text and return how many different ones its shape has had."""
@@ -46,6 +49,7 @@ class Texts:
             if len(texts) < self._max_texts:
                 texts.add(text)
                 self.quiet = set()
+                self.epoch = object()  # after the marks: whoever sees this one sees no older marks
             while len(self._seen) > self._max_shapes:
                 self._seen.popitem(last=False)
             return len(texts)
@@ -63,11 +67,11 @@ class InlinedLiterals(Rule):
     memory: Texts = field(default_factory=Texts, compare=False)
 
     def find(self, index: Index) -> Iterator[Finding]:
-        for calls in index.shapes.values():
+        for calls in index.layout.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=True, rule="inlined-literals")
             if latest is not None and latest[1] >= self.texts:
                 statement, count = latest
-                yield Finding(
+                yield new_finding(
                     rule="inlined-literals",
                     title=f"{statement.summary} was sent as {count} texts with the values written into the SQL",
                     advice="Pass values as parameters: text('... WHERE id = :id'), {'id': value}; else each text is "
@@ -97,15 +101,13 @@ class StatementChurn(Rule):
 
     def find(self, index: Index) -> Iterator[Finding]:
         quiet = self.memory.quiet
-        if not index.ignored and quiet.issuperset(_marks(index)):
-            return
-        for calls in index.shapes.values():
+        for calls in index.layout.shapes().values():
             latest = _latest(index, calls, self.memory, inlined=False, rule="statement-churn")
             if latest is None or latest[1] < self.texts:
                 self._keep_quiet(index, calls, quiet)
             else:
                 statement, count = latest
-                yield Finding(
+                yield new_finding(
                     rule="statement-churn",
                     title=f"{statement.summary} has had {count} different texts; each is prepared anew",
                     advice="Send one text: = ANY(:keys) with an array, or unnest(:rows) for VALUES of changing length.",
@@ -121,12 +123,25 @@ class StatementChurn(Rule):
 
     def is_news(self, statement: Statement) -> bool:
         """Tell whether a statement, the only one of its trace, has to be looked at."""
-        return _mark(statement) not in self.memory.quiet
+        plain = statement.load is None and not statement.many
+        return (hash(statement.sql) if plain else _mark(statement)) not in self.memory.quiet
+
+    def has_news(self, index: Index) -> bool:
+        """Tell whether a statement of several has to be looked at."""
+        epoch, layout = self.memory.epoch, index.layout
+        quiet = self.memory.quiet
+        if not index.plain or index.loads.count(None) < index.size:
+            return index.ignored or not quiet.issuperset(map(_mark, index.statements))
+        if layout.quiet_in is not epoch:
+            if not quiet.issuperset(map(hash, set(index.sqls))):
+                return True
+            layout.quiet_in = epoch
+        return False
 
     def _keep_quiet(self, index: Index, same: list[Calls], quiet: set[int]) -> None:
         """Remember that statements say nothing, unless something new was seen meanwhile: then the set is another's."""
         if not index.ignored and len(quiet) < _MAX_QUIET:
-            statements = index.trace.statements
+            statements = index.statements
             quiet.update([_mark(statements[place]) for place in places_of(same)])
 
 
@@ -135,12 +150,6 @@ def _mark(statement: Statement) -> int:
     if statement.many or statement.load is not None:
         return hash((statement.sql, statement.many, statement.load))
     return hash(statement.sql)
-
-
-def _marks(index: Index) -> Iterable[int]:
-    if index.plain and not any(index.loads):
-        return map(hash, index.sqls)
-    return map(_mark, index.trace.statements)
 
 
 def _latest(
@@ -152,7 +161,7 @@ def _latest(
     """
     latest = None
     texts: set[str] = set()
-    statements = index.trace.statements
+    statements = index.statements
     for place in places_of(same):
         statement = statements[place]
         sql, shape = statement.sql, statement.shape

@@ -10,7 +10,7 @@ from querytoll.capture.stalls import overlap
 from querytoll.detect.common import ignores
 from querytoll.detect.index import Index
 from querytoll.detect.rule import HELD_SECONDS, TRANSACTION_SECONDS, WAIT_SECONDS, Rule, Signs
-from querytoll.model import Checkout, Finding, Statement, Trace, Transaction
+from querytoll.model import Checkout, Finding, Statement, Trace, Transaction, new_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class LongTransaction(Rule):
             pause = _longest_pause(index, ordinal, transaction)
             if pause is None or pause.seconds >= self.idle_seconds or ignores(pause.before, "long-transaction"):
                 continue
-            yield Finding(
+            yield new_finding(
                 rule="long-transaction",
                 title=f"a transaction of {transaction.statements} statements was open for {transaction.elapsed:.1f} s",
                 advice="Split it, or move reads and slow statements out of it: its locks and snapshot last as long.",
@@ -89,7 +89,7 @@ class ConnectionHeld(Rule):
             if checkout.error is not None or idle < self.seconds:
                 continue
             if idle - _blocked(trace, checkout.began + checkout.wait, checkout.hold) >= self.seconds:
-                yield Finding(
+                yield new_finding(
                     rule="connection-held",
                     title=f"a connection was held for {checkout.hold:.1f} s and busy for {checkout.busy:.1f} s of them",
                     advice="Check it out later, or give it back before other work: close the session in between.",
@@ -121,7 +121,7 @@ class PoolWait(Rule):
         holders = sorted({name for checkout in waits for name in checkout.holders})
         failed = sum(checkout.error is not None for checkout in waits)
         site = next((checkout.site for checkout in waits if checkout.site is not None), None)
-        yield Finding(
+        yield new_finding(
             rule="pool-wait",
             title=f"waited {total:.1f} s for a connection{f', {failed} times in vain' if failed else ''}"
             + (f"; held by {', '.join(holders)}" if holders else ""),
@@ -176,7 +176,7 @@ def _blocked(trace: Trace, start: float, seconds: float) -> float:
 
 def _idle(trace: Trace, transaction: Transaction, pause: _Pause) -> Finding:
     after = f"before {pause.after.summary} at {pause.after.site}" if pause.after is not None else "before it ended"
-    return Finding(
+    return new_finding(
         rule="idle-in-transaction",
         title=f"a transaction waited {pause.seconds:.1f} s for something else than SQL, {after}",
         advice=(

@@ -9,9 +9,10 @@ from itertools import chain
 from typing import Final
 
 from querytoll.detect.common import has_beat, ignores, loop, overlap
-from querytoll.detect.index import Calls, Group, Index, Path
+from querytoll.detect.index import Group, Index
+from querytoll.detect.layout import Calls, Path
 from querytoll.detect.rule import WRITTEN, Rule, Signs
-from querytoll.model import Finding
+from querytoll.model import Finding, new_finding
 
 _BEAT_SECONDS: Final = 0.04
 _VERBS: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE"))
@@ -73,9 +74,11 @@ class CommitLoop(Rule):
 
 def _single_rows(index: Index, rule: str) -> list[Group]:
     """Group single-row writes by verb, table and call path; a worker's own bookkeeping of claimed rows is by design."""
-    claimed = {table for calls in index.calls if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables}
+    claimed = {
+        table for calls in index.layout.calls() if "SKIP LOCKED" in calls.shape.text for table in calls.shape.tables
+    }
     parts: dict[tuple[str, str, Path], list[list[int]]] = {}
-    for calls in index.calls:
+    for calls in index.layout.calls():
         shape = calls.shape
         if shape.writes and shape.operation in _VERBS and claimed.isdisjoint(shape.writes):
             places = _single(index, calls, rule)
@@ -94,7 +97,7 @@ def _single(index: Index, calls: Calls, rule: str) -> list[int]:
     places = [place for place in calls.places if rows[place] in wanted]
     if index.plain:
         return places
-    statements, many, errors = index.trace.statements, index.many, index.errors
+    statements, many, errors = index.statements, index.many, index.errors
     return [
         place for place in places if errors[place] is None and not many[place] and not ignores(statements[place], rule)
     ]
@@ -112,14 +115,14 @@ def _is_loop(group: Group, batches: Mapping[str, int]) -> bool:
 
 def _batches(index: Index) -> Mapping[str, int]:
     """Count batches by the function that loops around them."""
-    sites = [loop(statement) for statement, many in zip(index.trace.statements, index.many, strict=True) if many]
+    sites = [loop(statement) for statement, many in zip(index.statements, index.many, strict=True) if many]
     return Counter(site.function for site in sites if site is not None)
 
 
 def _committed_alone(index: Index) -> set[int]:
     """Return the places of writes that were the only one of a committed transaction."""
     writes: dict[int, int] = {}
-    for calls in index.calls:
+    for calls in index.layout.calls():
         if calls.shape.writes:
             for place in calls.places:
                 ordinal = index.transactions[place]
@@ -155,7 +158,7 @@ def _batch(group: Group) -> str:
 def _finding(rule: str, group: Group, title: str, advice: str) -> Finding:
     first = group.first
     looped = loop(first)
-    return Finding(
+    return new_finding(
         rule=rule,
         title=title,
         advice=advice,
