@@ -29,8 +29,9 @@ from sqlalchemy.pool import (
     StaticPool,
 )
 
-from querytoll.capture import Capture, attach, connections, stays
+from querytoll.capture import Capture, attach, connections, pools
 from querytoll.capture.ledger import _union
+from querytoll.capture.pools import SEAT
 from querytoll.capture.stays import Hold
 from querytoll.model import Checkout, Outcome, Trace, Transaction
 from scripts.postgres import CACHE, Server, embedded
@@ -475,7 +476,7 @@ async def test_a_pool_that_is_always_short_keeps_no_one_for_ever(
 ) -> None:
     """Each waited for the one before it; what is known of them is let go, and all of it when nobody asks."""
     monkeypatch.setattr(connections, "LONG_WAIT_SECONDS", 0)
-    monkeypatch.setattr(stays, "MAX_RETURNED", 5)
+    monkeypatch.setattr(pools, "MAX_RETURNED", 5)
     engine = database.engine(pool_size=1, max_overflow=0)
     kept: list[int] = []
 
@@ -695,7 +696,7 @@ async def test_our_state_leaves_the_connection_when_it_goes_back(database: Datab
         await run(engine, work)
     (record,) = pooled(engine)
     assert record.info == {"theirs": 1}
-    assert "querytoll" not in record.record_info
+    assert record.record_info[SEAT].link is None
 
 
 async def test_windows_leave_the_pool_as_it_was(database: Database, watch: Watching) -> None:
