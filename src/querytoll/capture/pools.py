@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
@@ -419,7 +420,7 @@ def returned(state: PoolState, seat: Seat, record: Any, moment: float) -> None:
         return
     use, proxy = moment - seat.got, seat.proxy
     if proxy is not None and proxy() is None:
-        _late.append(lambda: _tell_return(state, wait, use))
+        _late.append(partial(_tell_return, state, wait, use))  # a lambda would make each of them dearer to read
     else:
         _tell_return(state, wait, use)
 

@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 from prometheus_client import Counter
 
 from querytoll.errors import Part
-from querytoll.model import Finding, Kind, Report, Statement, Trace, Transaction
+from querytoll.model import Finding, Kind, Report, Shape, Statement, Trace, Transaction
 from querytoll.sinks.guard import ABSENT, OTHER, Guard, label
 from querytoll.sinks.prometheus.cells import Bins, Cell, Cells, Sums
 from querytoll.sinks.prometheus.grouping import grouped
@@ -178,32 +178,48 @@ class Series:
 
     def _count_statements(self, statements: Sequence[Statement], trace_id: str | None) -> float:
         """Count statements by shape, and by pool and operation; seconds of them all."""
-        total = 0.0
-        pools: dict[tuple[str, str], list[float]] = {}
         groups, failed = grouped(statements)
-        for shape, engine, elapsed, rows in groups:
-            query = self._queries.get(shape.fingerprint) or self._query(shape.fingerprint, shape.summary)
-            seconds = sum(elapsed, 0.0)
-            total += seconds
-            durations = query.durations
-            durations.count._value += len(elapsed)
-            durations.total._value += seconds
-            if rows > 0:
-                query.rows._value += rows
-            pool = (engine, shape.operation)
-            if pool in pools:
-                pools[pool] += elapsed
-            else:
-                pools[pool] = elapsed
-        for pool, elapsed in pools.items():
-            bins = self._statements.get(pool) or self._statement(*pool)
-            elapsed.sort()
-            bins.many(elapsed, total if len(pools) == 1 else sum(elapsed))
-            if trace_id is not None:
-                bins.mark(elapsed[-1], trace_id)
+        if len(groups) == 1:
+            shape, engine, elapsed, rows = groups[0]
+            total = self._count_query(shape, elapsed, rows)
+            self._count_pool((engine, shape.operation), elapsed, total, trace_id)
+        else:
+            total = 0.0
+            pools: dict[tuple[str, str], list[float]] = {}
+            for shape, engine, elapsed, rows in groups:
+                total += self._count_query(shape, elapsed, rows)
+                pool = (engine, shape.operation)
+                if pool in pools:
+                    pools[pool] += elapsed
+                else:
+                    pools[pool] = elapsed
+            for pool, elapsed in pools.items():
+                self._count_pool(pool, elapsed, total if len(pools) == 1 else sum(elapsed), trace_id)
         for statement in failed:
             self._count_error(statement)
         return total
+
+    def _count_query(self, shape: Shape, elapsed: Sequence[float], rows: int) -> float:
+        """Count statements of one shape; seconds of them all."""
+        query = self._queries.get(shape.fingerprint) or self._query(shape.fingerprint, shape.summary)
+        durations, number = query.durations, len(elapsed)
+        seconds = elapsed[0] if number == 1 else sum(elapsed)
+        durations.count._value += number
+        durations.total._value += seconds
+        if rows > 0:
+            query.rows._value += rows
+        return seconds
+
+    def _count_pool(self, pool: tuple[str, str], elapsed: list[float], seconds: float, trace_id: str | None) -> None:
+        """Count statements of one engine and operation by their durations, whose sum is known."""
+        bins = self._statements.get(pool) or self._statement(*pool)
+        if len(elapsed) == 1:
+            bins.one(seconds)
+        else:
+            elapsed.sort()
+            bins.many(elapsed, seconds)
+        if trace_id is not None:
+            bins.mark(elapsed[-1], trace_id)
 
     def _count_transactions(
         self,
