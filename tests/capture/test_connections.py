@@ -29,7 +29,7 @@ from sqlalchemy.pool import (
     StaticPool,
 )
 
-from querytoll.capture import Capture, attach, connections, pools
+from querytoll.capture import Capture, attach, connections, detach, pools
 from querytoll.capture.ledger import _union
 from querytoll.capture.pools import SEAT
 from querytoll.capture.stays import Hold
@@ -468,6 +468,38 @@ async def test_whom_a_request_waited_for_is_told_though_they_are_over(database: 
 
     traces = await asyncio.gather(*map(take, "abcd"))
     assert [trace.connections[0].holders for trace in traces] == [(), ("a",), ("a", "b"), ("a", "b", "c")]
+
+
+@pytest.mark.drivers(*ASYNC)
+async def test_a_connection_from_before_is_waited_for(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens a connection waits for nobody; who gets one that others opened outside of any window does."""
+    monkeypatch.setattr(connections, "LONG_WAIT_SECONDS", 0)
+    engine = database.engine(pool_size=2, max_overflow=0)
+    async with engine.connect(), engine.connect():
+        pass
+    with Watch(capture) as first:
+        first.window.name = "first"
+        async with engine.connect():
+            with Watch(capture) as second:
+                await run(engine, lambda c: c.execute(ONE))
+    assert [checkout.holders for checkout in second.trace.connections] == [("first",)]
+
+
+@pytest.mark.drivers(*SYNC)
+def test_only_what_is_listened_to_is_noted(database: Database, watch: Watching) -> None:
+    """A pool whose listeners are gone hands out connections as if nobody had ever looked."""
+    engine = database.engine()
+    with engine.connect():
+        pass
+    detach()
+    with watch() as unseen, engine.connect():
+        pass
+    attach()
+    with watch() as seen, engine.connect():
+        pass
+    assert (len(unseen.trace.connections), len(seen.trace.connections)) == (0, 1)
 
 
 @pytest.mark.drivers(*ASYNC)

@@ -342,6 +342,19 @@ def test_pairs_of_route_and_query_are_bounded(registry: CollectorRegistry, scrap
     assert scrape.value("label_sets_folded_total", label="pair") == 2_500 - MAX_PAIRS
 
 
+def test_what_is_folded_is_counted_each_time(registry: CollectorRegistry, scrape: Scrape) -> None:
+    """A finding that comes again adds to the series that it had, and to what was folded where it had none."""
+    sink = PrometheusSink(registry, max_fingerprints=1)
+    known, folded = finding("slow-query", 2), finding("slow-query", 3, fingerprint="f" * 16)
+    for _ in range(4):
+        sink(Report(trace(), (known, folded)))
+    other = {"query": "other", "summary": "other"}
+    assert scrape.value("slow_statements_total", **ROUTE, **QUERY) == 8
+    assert scrape.value("slow_statements_total", **ROUTE, **other) == 12
+    assert scrape.value("findings_total", rule="slow-query", **ROUTE, **other) == 4
+    assert scrape.value("label_sets_folded_total", label="query") == 4
+
+
 def test_pools_operations_and_sqlstates_are_bounded(sink: PrometheusSink, scrape: Scrape) -> None:
     """An engine per tenant, invented verbs and invented error classes fold, and none of them is lost."""
     for number in range(200):
@@ -369,14 +382,15 @@ def test_memory_is_bounded_with_the_series(sink: PrometheusSink) -> None:
     def kept() -> int:
         guards = [value._known for value in vars(sink._series).values() if isinstance(value, Guard)]
         caches = [value for value in vars(sink._series).values() if isinstance(value, dict)]
-        return sum(map(len, [*guards, *caches]))
+        routes = sink._series._routes.values()
+        return sum(map(len, [*guards, *caches, *(route.durations for route in routes), *(r.findings for r in routes)]))
 
     def flood(numbers: range) -> None:
         for number in numbers:
             shape = Shape(f"{number:016x}", "", f"VERB{number}", f"SELECT t{number}")
             fault = finding(f"rule-{number}", fingerprint=shape.fingerprint, summary=shape.summary)
             statements = (statement(shape, engine=f"tenant{number}", error=f"Error{number}"),)
-            sink(Report(trace(route=f"/{number}", statements=statements), (fault,)))
+            sink(Report(trace(route=f"/{number}", statements=statements, status=number), (fault,)))
 
     flood(range(1_500))
     before = kept()
