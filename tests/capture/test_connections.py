@@ -29,8 +29,9 @@ from sqlalchemy.pool import (
     StaticPool,
 )
 
-from querytoll.capture import Capture, attach, connections, stays
+from querytoll.capture import Capture, attach, connections, detach, pools
 from querytoll.capture.ledger import _union
+from querytoll.capture.pools import SEAT
 from querytoll.capture.stays import Hold
 from querytoll.model import Checkout, Outcome, Trace, Transaction
 from scripts.postgres import CACHE, Server, embedded
@@ -470,12 +471,44 @@ async def test_whom_a_request_waited_for_is_told_though_they_are_over(database: 
 
 
 @pytest.mark.drivers(*ASYNC)
+async def test_a_connection_from_before_is_waited_for(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens a connection waits for nobody; who gets one that others opened outside of any window does."""
+    monkeypatch.setattr(connections, "LONG_WAIT_SECONDS", 0)
+    engine = database.engine(pool_size=2, max_overflow=0)
+    async with engine.connect(), engine.connect():
+        pass
+    with Watch(capture) as first:
+        first.window.name = "first"
+        async with engine.connect():
+            with Watch(capture) as second:
+                await run(engine, lambda c: c.execute(ONE))
+    assert [checkout.holders for checkout in second.trace.connections] == [("first",)]
+
+
+@pytest.mark.drivers(*SYNC)
+def test_only_what_is_listened_to_is_noted(database: Database, watch: Watching) -> None:
+    """A pool whose listeners are gone hands out connections as if nobody had ever looked."""
+    engine = database.engine()
+    with engine.connect():
+        pass
+    detach()
+    with watch() as unseen, engine.connect():
+        pass
+    attach()
+    with watch() as seen, engine.connect():
+        pass
+    assert (len(unseen.trace.connections), len(seen.trace.connections)) == (0, 1)
+
+
+@pytest.mark.drivers(*ASYNC)
 async def test_a_pool_that_is_always_short_keeps_no_one_for_ever(
     database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waited for the one before it; what is known of them is let go, and all of it when nobody asks."""
     monkeypatch.setattr(connections, "LONG_WAIT_SECONDS", 0)
-    monkeypatch.setattr(stays, "MAX_RETURNED", 5)
+    monkeypatch.setattr(pools, "MAX_RETURNED", 5)
     engine = database.engine(pool_size=1, max_overflow=0)
     kept: list[int] = []
 
@@ -695,7 +728,7 @@ async def test_our_state_leaves_the_connection_when_it_goes_back(database: Datab
         await run(engine, work)
     (record,) = pooled(engine)
     assert record.info == {"theirs": 1}
-    assert "querytoll" not in record.record_info
+    assert record.record_info[SEAT].link is None
 
 
 async def test_windows_leave_the_pool_as_it_was(database: Database, watch: Watching) -> None:

@@ -554,7 +554,7 @@ INJECTIONS: dict[str, tuple[Any, str]] = {
     "code": (listeners, "code_of"),
     "checkout": (Window, "checked_out"),
     "hold": (connections, "Link"),
-    "wait": (connections, "_note_wait"),
+    "wait": (connections, "_note_checkout"),
     "failure": (connections, "_note_failure"),
     "tell": (connections, "_tell"),
 }

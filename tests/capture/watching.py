@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from querytoll.capture import Capture, Window, everywhere
+from querytoll.capture import Capture, Window, everywhere, pools
 from querytoll.capture.assemble import assemble
 from querytoll.capture.scope import current
 from querytoll.model import Kind, Statement, Trace
@@ -86,9 +86,10 @@ class Database:
         """Give back all connections, which must be in their pools and free of anything of ours."""
         for engine in self._engines:
             for record in pooled(engine):
-                assert "querytoll" not in record.record_info, "a pooled connection keeps state"
-            held = sync_of(engine).pool.__dict__.get("_querytoll_held")
-            assert held is None or not (held.out or held.asking or held.returned), "a pool keeps who used it"
+                seat = record.record_info.get(pools.SEAT)
+                assert seat is None or (seat.link is None and not seat.out), "a pooled connection keeps state"
+            state = pools.state_of(sync_of(engine).pool)
+            assert state is None or not (state.used or state.waiting or state.returned), "a pool keeps who used it"
             if isinstance(engine, AsyncEngine):
                 await engine.dispose()
             else:

@@ -342,6 +342,19 @@ def test_pairs_of_route_and_query_are_bounded(registry: CollectorRegistry, scrap
     assert scrape.value("label_sets_folded_total", label="pair") == 2_500 - MAX_PAIRS
 
 
+def test_what_is_folded_is_counted_each_time(registry: CollectorRegistry, scrape: Scrape) -> None:
+    """A finding that comes again adds to the series that it had, and to what was folded where it had none."""
+    sink = PrometheusSink(registry, max_fingerprints=1)
+    known, folded = finding("slow-query", 2), finding("slow-query", 3, fingerprint="f" * 16)
+    for _ in range(4):
+        sink(Report(trace(), (known, folded)))
+    other = {"query": "other", "summary": "other"}
+    assert scrape.value("slow_statements_total", **ROUTE, **QUERY) == 8
+    assert scrape.value("slow_statements_total", **ROUTE, **other) == 12
+    assert scrape.value("findings_total", rule="slow-query", **ROUTE, **other) == 4
+    assert scrape.value("label_sets_folded_total", label="query") == 4
+
+
 def test_pools_operations_and_sqlstates_are_bounded(sink: PrometheusSink, scrape: Scrape) -> None:
     """An engine per tenant, invented verbs and invented error classes fold, and none of them is lost."""
     for number in range(200):
@@ -369,14 +382,15 @@ def test_memory_is_bounded_with_the_series(sink: PrometheusSink) -> None:
     def kept() -> int:
         guards = [value._known for value in vars(sink._series).values() if isinstance(value, Guard)]
         caches = [value for value in vars(sink._series).values() if isinstance(value, dict)]
-        return sum(map(len, [*guards, *caches]))
+        routes = sink._series._routes.values()
+        return sum(map(len, [*guards, *caches, *(route.durations for route in routes), *(r.findings for r in routes)]))
 
     def flood(numbers: range) -> None:
         for number in numbers:
             shape = Shape(f"{number:016x}", "", f"VERB{number}", f"SELECT t{number}")
             fault = finding(f"rule-{number}", fingerprint=shape.fingerprint, summary=shape.summary)
             statements = (statement(shape, engine=f"tenant{number}", error=f"Error{number}"),)
-            sink(Report(trace(route=f"/{number}", statements=statements), (fault,)))
+            sink(Report(trace(route=f"/{number}", statements=statements, status=number), (fault,)))
 
     flood(range(1_500))
     before = kept()
@@ -470,7 +484,7 @@ def test_the_client_keeps_its_numbers_where_we_reach_for_them() -> None:
     assert not isinstance(cells.counter(Counter("c", "c", registry=None)), Distant)
     assert type(cells.summary(summary)) is Sums
     assert type(cells.histogram(histogram, STATEMENT_BUCKETS)) is Bins
-    assert not any(isinstance(bucket, Distant) for bucket in cells.histogram(histogram, STATEMENT_BUCKETS)._buckets)
+    assert not any(isinstance(bucket, Distant) for bucket in cells.histogram(histogram, STATEMENT_BUCKETS).buckets)
 
 
 def test_the_short_way_agrees_with_the_public_one() -> None:
@@ -485,8 +499,10 @@ def test_the_short_way_agrees_with_the_public_one() -> None:
         if len(values) == 1:
             bins.one(*values)
         else:
-            bins.many(values)
-        cells.summary(our_sum).add(len(values), sum(values))
+            bins.many(sorted(values), sum(values))
+        sums = cells.summary(our_sum)
+        sums.count._value += len(values)
+        sums.total._value += sum(values)
         cells.counter(our_count)._value += sum(values)
         their_count.inc(sum(values))
         for value in values:
@@ -529,10 +545,12 @@ def test_a_client_with_other_names_is_served_by_its_public_methods() -> None:
     cells = Cells()
     histogram, summary, counter = Elsewhere(), Elsewhere(), Elsewhere()
     bins = cells.histogram(histogram, STATEMENT_BUCKETS)  # type: ignore[arg-type]
-    bins.many((0.1, 0.2))
+    bins.many((0.1, 0.2), 0.3)
     bins.one(0.3)
     bins.mark(0.3, "a" * 32)
-    cells.summary(summary).add(2, 0.5)  # type: ignore[arg-type]
+    sums = cells.summary(summary)  # type: ignore[arg-type]
+    sums.count._value += 2
+    sums.total._value += 0.5
     cell = cells.counter(counter)  # type: ignore[arg-type]
     cell._value += 3
     cell.inc(4)

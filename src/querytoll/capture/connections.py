@@ -6,7 +6,6 @@ statement of the engine to SQLAlchemy's general event path, at ten times the pri
 
 from __future__ import annotations
 
-import operator
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -14,16 +13,13 @@ from typing import Any, Final
 
 from querytoll.capture import orm, pools
 from querytoll.capture.failure import annotate, code_of
+from querytoll.capture.pools import SEAT as _SEAT
 from querytoll.capture.pools import TAP as _TAP
-from querytoll.capture.pools import Holder, PoolState, Seat
+from querytoll.capture.pools import PoolState, Seat, seat_of
 from querytoll.capture.pools import faults as faults
 from querytoll.capture.scope import Scope, current
-from querytoll.capture.stays import Held, Hold, Link, Tap
+from querytoll.capture.stays import Hold, Holder, Link, Tap
 from querytoll.model import Outcome
-
-LINK: Final = "querytoll"
-"""Key of a record's link."""
-_NEW: Final = "querytoll.new"
 
 LONG_WAIT_SECONDS: Final = 0.02
 """Waits above it are told with the holders of the pool's connections."""
@@ -32,28 +28,18 @@ first_checkout: Final[list[Callable[[Any], None]]] = []
 """Called with a connection of each pool that is seen for the first time."""
 
 
-class _Clock:
-    """Keeps the clock where freezegun does not find it."""
-
-    now = staticmethod(time.perf_counter)
-
-
-def _info_of(connection: Any) -> dict[str, Any] | None:
-    """Return what the pool's record of a connection carries; SQLAlchemy's own property costs four times more."""
-    record = getattr(connection, "_connection_record", None)
-    return None if record is None else record.record_info
-
-
 def link_of(connection: Any, moment: float) -> Link | None:
     """Return the link of a proxied connection, made now if it was checked out unseen; None for a detached one."""
     record = connection._connection_record
     if record is None:
         return None
     info = record.record_info
-    if LINK in info:
-        return info[LINK]  # type: ignore[no-any-return]
-    link = info[LINK] = Link(Hold(moment, moment))
-    return link
+    seat: Seat | None = info.get(_SEAT)
+    if seat is None:
+        seat = info[_SEAT] = Seat(None)
+    if seat.link is None:
+        seat.link = Link(Hold(moment, moment))
+    return seat.link
 
 
 def tap_of(context: Any) -> Tap:
@@ -85,48 +71,60 @@ def engine_name(engine: Any) -> str:
     return f"{url.drivername}://{url.host or ''}/{url.database or ''}"
 
 
-def _watch_endings(dialect: Any, now: Callable[[], float] = time.perf_counter) -> None:
+def _watch_endings(dialect: Any) -> None:
     """Time COMMIT and ROLLBACK on one dialect; its own methods still do the work."""
-
-    def timed(
-        original: Callable[..., None], outcome: Outcome, over: Collection[Outcome], of: Callable[[Any], Any]
-    ) -> Callable[..., None]:
-        def end(connection: Any, *args: Any, **options: Any) -> None:
-            info = _info_of(of(connection))
-            link: Link | None = info.get(LINK) if info else None
-            span = link.span if link is not None else None
-            if link is None or span is None or options.get("recover"):
-                return original(connection, *args, **options)
-            started = now()
-            done = False
-            try:
-                original(connection, *args, **options)
-                done = True
-            finally:
-                if outcome != "prepared":
-                    link.span = None
-                span.ended = now()
-                span.ending = span.ended - started
-                if span.outcome in over:
-                    # A COMMIT that fails (a deferred constraint) rolls back.
-                    span.outcome = outcome if done else "rolled back"
-
-        return end
-
-    for name, outcome, over in _ENDINGS:
-        of = operator.attrgetter("connection") if name.endswith("twophase") else _itself
-        setattr(dialect, name, timed(getattr(dialect, name), outcome, over, of))
+    for name, outcome in _ENDINGS:
+        setattr(dialect, name, _timed(getattr(dialect, name), outcome, _OPEN))
+    for name, outcome, over in _PHASES:
+        setattr(dialect, name, _timed_phase(getattr(dialect, name), outcome, over))
 
 
-def _itself(connection: Any) -> Any:
-    return connection
+def _timed(
+    original: Callable[[Any], None],
+    outcome: Outcome,
+    over: Collection[Outcome],
+    now: Callable[[], float] = time.perf_counter,
+) -> Callable[[Any], None]:
+    def end(connection: Any) -> None:
+        try:
+            seat: Seat | None = connection._connection_record.record_info.get(_SEAT)
+        except AttributeError:  # it is detached, or the driver's own
+            seat = None
+        link = seat.link if seat is not None else None
+        span = link.span if link is not None else None
+        if link is None or span is None:
+            return original(connection)
+        started = now()
+        done = False
+        try:
+            original(connection)
+            done = True
+        finally:
+            if outcome != "prepared":
+                link.span = None
+            span.ended = ended = now()
+            span.ending = ended - started
+            if span.outcome in over:
+                # A COMMIT that fails (a deferred constraint) rolls back.
+                span.outcome = outcome if done else "rolled back"
+
+    return end
 
 
+def _timed_phase(original: Callable[..., None], outcome: Outcome, over: Collection[Outcome]) -> Callable[..., None]:
+    def end(connection: Any, *args: Any, **options: Any) -> None:
+        if options.get("recover"):
+            return original(connection, *args, **options)
+        return _timed(lambda _: original(connection, *args, **options), outcome, over)(connection.connection)
+
+    return end
+
+
+_OPEN: Final[frozenset[Outcome]] = frozenset(("open",))
+_ENDINGS: Final[tuple[tuple[str, Outcome], ...]] = (("do_commit", "committed"), ("do_rollback", "rolled back"))
 # A prepared transaction outlives its connection: only a second phase changes what becomes of it.
-_ENDINGS: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
-    ("do_commit", "committed", frozenset(("open",))),
-    ("do_rollback", "rolled back", frozenset(("open",))),
-    ("do_prepare_twophase", "prepared", frozenset(("open",))),
+_PHASES: Final[tuple[tuple[str, Outcome, frozenset[Outcome]], ...]] = (
+    ("do_prepare_twophase", "prepared", _OPEN),
     ("do_commit_twophase", "committed", frozenset(("open", "prepared"))),
     ("do_rollback_twophase", "rolled back", frozenset(("open", "prepared"))),
 )
@@ -145,38 +143,30 @@ def on_do_connect(dialect: Any, record: Any, arguments: Any, options: Any) -> No
 def on_connect(dbapi_connection: Any, record: Any) -> None:
     """Pool event: note a new connection, so that making it is not taken for waiting for one."""
     try:
-        if record.record_info is not None:
-            record.record_info[_NEW] = True
         state = _state(record._ConnectionRecord__pool, record)
+        seat_of(state, record).new = True
         if state.meters:
             pools.opened(state, record)
     except Exception as fault:
         faults.caught("capture", fault)
 
 
-def on_checkout(dbapi_connection: Any, record: Any, proxy: Any) -> None:
-    """Pool event: a connection is handed out."""
+def on_checkout(dbapi_connection: Any, record: Any, proxy: Any, now: Callable[[], float] = time.perf_counter) -> None:
+    """Pool event: a connection is handed out, which the pool's `connect` notes, except the first."""
     try:
-        pool = proxy._pool
-        state = pool.__dict__.get(pools.POOL) or _state(pool, record)
-        if not state.met:
-            state.met = True
-            for hook in first_checkout:
-                hook(dbapi_connection)
-        if state.meters:
-            pools.checked_out(state, record)
-        scope = current.get()
-        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
-        if scope is None or not scope.windows or (tap is not None and tap.own):
-            return
-        info = record.record_info
-        if LINK not in info:
-            now = _Clock.now()
-            hold = Hold(now, now, tap, scope.windows[0])
-            hold.stack = scope.windows[0].capture.sites.stack(3, "checkout")
-            info[LINK] = Link(hold)
-            pool._querytoll_held.out.add(hold)
-        _tell(pool, scope, info[LINK].hold)
+        seat: Seat | None = record.record_info.get(_SEAT)
+        if seat is None or seat.state is None:
+            pool = proxy._pool
+            seat = seat_of(_state(pool, record), record)
+        seat.given = True
+        if seat.unseen:
+            seat.unseen = False
+            scope = current.get()
+            state = seat.state
+            assert state is not None
+            if scope is not None and (not scope.windows or state.own):
+                scope = None
+            _note_checkout(proxy, record, seat, state, scope, None, now())
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -200,7 +190,6 @@ def _state(pool: Any, record: Any) -> PoolState:
 def _watch_pool(pool: Any, tap: Tap | None) -> PoolState:
     """Time the checkouts of a pool from the moment they are asked for, which no event tells."""
     name = tap.name if tap is not None else f"{pool._dialect.name}+{pool._dialect.driver}"
-    pool.__dict__.setdefault("_querytoll_held", Held())
     state, first = pools.watch(pool, name)
     if first:
         pool.connect = _timed_connect(pool, state, pools.original_of(pool, "connect"))
@@ -223,100 +212,134 @@ def _tap_on_stack(pool: Any) -> Tap | None:
 def _timed_connect(
     pool: Any, state: PoolState, original: Callable[[], Any], now: Callable[[], float] = time.perf_counter
 ) -> Callable[[], Any]:
+    waiting, returned = state.waiting, state.returned
+
     def connect() -> Any:
-        tap: Tap | None = pool._dialect.__dict__.get(_TAP)
         scope = current.get()
-        if scope is not None and (not scope.windows or (tap is not None and tap.own)):
+        if scope is not None and (state.own or not scope.windows):
             scope = None
         if state.disposed_of:
             state.revived()
-        metered = bool(state.meters)
-        if scope is None and not metered:
+        if scope is None and not state.meters:
             return original()
         asked = now()
-        held: Held = pool._querytoll_held
-        held.asking.append(asked)
-        proxy = error = None
-        if metered:
+        waiting.append(asked)
+        if state.instant:
             state.asked()
+        proxy = error = None
         try:
             proxy = original()
         finally:
             if proxy is None:
                 error = sys.exception()
+            got = now()
+            waiting.pop()
             try:
-                if metered and proxy is not None:
-                    state.answered(proxy._connection_record, asked)
-                elif metered:
-                    state.failed(error, now() - asked, [hold.holder for hold in list(_held(pool).out)])
-                if scope is not None and proxy is not None:
-                    _note_wait(pool, _info_of(proxy), asked)
-                elif scope is not None and error is not None:
-                    _note_failure(pool, scope, Hold(asked, now(), tap, scope.windows[0]), error)
+                if proxy is None:
+                    _note_failure(state, scope, error, asked, got)
+                else:
+                    record = proxy._connection_record
+                    seat: Seat | None = record.record_info.get(_SEAT)
+                    if seat is not None and seat.given:
+                        _note_checkout(proxy, record, seat, state, scope, asked, got)
             except Exception as fault:
                 faults.caught("capture", fault)
-            held.got()
+            if returned and not waiting:
+                returned.clear()
             error = None  # its traceback holds this frame
         return proxy
 
     return connect
 
 
-def _note_wait(pool: Any, info: dict[str, Any] | None, asked: float) -> None:
-    """Complete what `on_checkout` noted by the moment the connection was asked for."""
-    link: Link | None = info.get(LINK) if info is not None else None
-    if info is None or link is None or link.timed:
-        return  # a connection that was out already: StaticPool and SingletonThreadPool share it
-    link.timed = True
-    link.hold.asked = asked
-    if not info.pop(_NEW, False):
-        link.hold.others = _holders(pool, link.hold)
+def _note_checkout(
+    proxy: Any, record: Any, seat: Seat, state: PoolState, scope: Scope | None, asked: float | None, got: float
+) -> None:
+    """Note who has a connection since when.
+
+    Args:
+        scope: of windows that see it; None where there are none.
+        asked: the moment that it was asked for; None where nobody looked then.
+    """
+    seat.given = False
+    if not state.met:
+        state.met = True
+        for hook in first_checkout:
+            hook(proxy.dbapi_connection)
+    metered = bool(state.meters)
+    if not seat.out and (metered or scope is not None):  # if it is out, it is given to two at a time: StaticPool
+        pools.checked_out(state, seat, record, got)
+        if asked is not None and metered:
+            state.waited(seat, asked)
+    if scope is None:
+        return
+    link = seat.link
+    if link is None:
+        window = scope.windows[0]
+        hold = Hold(got if asked is None else asked, got, state.tap or state.learn(), window)
+        hold.stack = window.capture.sites.stack(3, "checkout")
+        link = seat.link = Link(hold)
+        if got - hold.asked > LONG_WAIT_SECONDS and not seat.new:
+            hold.others = _holders(state, hold)
+    seat.new = False
+    _tell(state, scope, link.hold)
 
 
-def _note_failure(pool: Any, scope: Scope, hold: Hold, error: BaseException) -> None:
-    hold.back = hold.got
+def _note_failure(
+    state: PoolState, scope: Scope | None, error: BaseException | None, asked: float, ended: float
+) -> None:
+    """Note a checkout that got no connection."""
+    if state.meters:
+        state.failed(error, ended - asked, [hold.holder for hold in state.holds()])
+    if scope is None or error is None:
+        return
+    hold = Hold(asked, ended, state.tap or state.learn(), scope.windows[0])
+    hold.back = ended
     hold.error = code_of(error)
     hold.relation = orm.loading_now()
-    hold.others = _holders(pool, hold)
+    if ended - asked > LONG_WAIT_SECONDS:
+        hold.others = _holders(state, hold)
     hold.stack = scope.windows[0].capture.sites.stack(3)
     annotate(error, hold.relation, hold.stack[0] if hold.stack else None)
-    _tell(pool, scope, hold)
+    _tell(state, scope, hold)
 
 
-def _holders(pool: Any, hold: Hold) -> tuple[Holder, ...]:
-    """Return who held the pool's connections during a wait that was long enough to tell."""
-    if hold.got - hold.asked <= LONG_WAIT_SECONDS:
-        return ()
-    others = (other for other in _held(pool).since(hold.asked) if other is not hold)
-    return tuple(dict.fromkeys(other.holder for other in others if other.holder is not None))
+def _holders(state: PoolState, hold: Hold) -> tuple[Holder, ...]:
+    """Return who held the pool's connections during a wait."""
+    ended = [each for each in list(state.returned) if each.back is None or each.back >= hold.asked]
+    others = (each.holder for each in (*state.holds(), *ended) if each is not hold)
+    return tuple(dict.fromkeys(holder for holder in others if holder is not None))
 
 
-def _held(pool: Any) -> Held:
-    held: Held = pool._querytoll_held
-    return held
-
-
-def _tell(pool: Any, scope: Scope, hold: Hold) -> None:
+def _tell(state: PoolState, scope: Scope, hold: Hold) -> None:
     for window in scope.windows:
-        if window.sees(pool._dialect):
+        if scope.plain or window.sees(state.dialect):
             window.checked_out(hold)
 
 
-def on_checkin(dbapi_connection: Any, record: Any) -> None:
+def on_checkin(dbapi_connection: Any, record: Any, now: Callable[[], float] = time.perf_counter) -> None:
     """Pool event: the connection is back, or detached from its pool, whatever its transaction did."""
     try:
-        link: Link | None = record.record_info.pop(LINK, None)
+        seat: Seat | None = record.record_info.get(_SEAT)
+        if seat is None:
+            return
+        seat.given = seat.new = False
+        link, state = seat.link, seat.state
+        if link is None and not seat.out:
+            return
+        moment = now()
         if link is not None:
-            link.hold.back = _Clock.now()
-            if link.hold.holder is not None:
-                record._ConnectionRecord__pool._querytoll_held.put_back(link.hold)
-            if link.span is not None and link.span.ended is None:
-                link.span.ended = link.hold.back
-                if link.span.outcome == "open":
-                    link.span.outcome = "rolled back"
-        seat: Seat | None = record.record_info.get(pools.SEAT)
-        if seat is not None:
-            pools.returned(seat, record)
+            seat.link = None
+            hold, span = link.hold, link.span
+            hold.back = moment
+            if state is not None and state.waiting and hold.holder is not None:
+                state.returned.append(hold)
+            if span is not None and span.ended is None:
+                span.ended = moment
+                if span.outcome == "open":
+                    span.outcome = "rolled back"
+        if seat.out and state is not None:
+            pools.returned(state, seat, record, moment)
     except Exception as fault:
         faults.caught("capture", fault)
 
@@ -324,8 +347,8 @@ def on_checkin(dbapi_connection: Any, record: Any) -> None:
 def on_close(dbapi_connection: Any, record: Any) -> None:
     """Pool event: the connection is closed, or detached from its pool."""
     try:
-        seat: Seat | None = record.record_info.get(pools.SEAT)
-        if seat is not None:
-            pools.closed(seat, record)
+        seat: Seat | None = record.record_info.get(_SEAT)
+        if seat is not None and seat.state is not None:
+            pools.closed(seat.state, seat, record)
     except Exception as fault:
         faults.caught("capture", fault)

@@ -20,9 +20,9 @@ from sqlalchemy.pool import Pool
 from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.calls import PLAIN, Call, Rare, Row
-from querytoll.capture.connections import LINK
 from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.orm import LOAD_OPTIONS
+from querytoll.capture.pools import SEAT, Seat
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, get_scope
 from querytoll.capture.stays import Link, Span, Tap
@@ -201,7 +201,8 @@ def record(
         if not windows:
             return
         pooled = context._dbapi_connection._connection_record
-        link: Link | None = None if pooled is None else pooled.record_info.get(LINK)
+        seat: Seat | None = None if pooled is None else pooled.record_info.get(SEAT)
+        link = None if seat is None else seat.link
         known = None if link is None else link.calls.get(statement)
         if known is None and not _is_to_be_seen(context):
             return

@@ -10,11 +10,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
+from querytoll.capture.stays import Hold, Holder, Link, Tap
 from querytoll.errors import Faults, Part
 
 TAP: Final = "_querytoll"
@@ -23,6 +25,8 @@ MAX_NAMELESS: Final = 1_000
 """Holders whose names are waited for."""
 MAX_ASKED: Final = 8
 """Of them, those that are looked at when a connection is checked out."""
+MAX_RETURNED: Final = 100
+"""Connections that were given back during a wait: of more, the latest are told."""
 POOL: Final = "_querytoll_pool"
 """Attribute of a pool: its numbers."""
 SEAT: Final = "querytoll.seat"
@@ -49,14 +53,6 @@ class _Clock:
     """Keeps the clock where freezegun does not find it."""
 
     now = staticmethod(time.perf_counter)
-
-
-class Holder(Protocol):
-    """Who holds a connection: the window of a request, which learns its name at its end."""
-
-    kind: Any
-    name: str
-    closed: bool
 
 
 class PoolMeter(Protocol):
@@ -103,10 +99,15 @@ class PoolState:
         name: of its engine.
 
     Attributes:
+        tap: what is known of its engine; None until that is seen.
         open: ids of the records that have a connection.
-        used: ids of the records that are checked out.
+        used: seats that are taken, by the ids of their records.
         waiting: one entry per checkout that has not got its connection yet.
+        returned: stays that ended meanwhile. A request that is over is forgotten before the one that waited for its
+            connection runs, where that takes the loop a few turns.
         meters: who wants to know.
+        instant: one of them wants every change at once.
+        own: it is the profiler's own.
         disposed_of: it is out of use unless somebody asks it again.
         met: a connection of it was checked out.
     """
@@ -114,14 +115,17 @@ class PoolState:
     def __init__(self, pool: Any, name: str) -> None:
         self.name = name
         self.open: set[int] = set()
-        self.used: set[int] = set()
-        self.waiting: list[None] = []
+        self.used: dict[int, Seat] = {}
+        self.waiting: list[float] = []
+        self.returned: deque[Hold] = deque(maxlen=MAX_RETURNED)
         self.meters: tuple[PoolMeter, ...] = ()
+        self.instant = False
+        self.own = False
         self.met = False
         self.disposed_of = False
-        self._dialect = pool._dialect
+        self.dialect = pool._dialect
+        self.tap: Tap | None = None
         self._limit = _limit(pool)
-        self._instant = False
         self._alive = weakref.ref(pool, lambda _: _late.append(self._end))
 
     @property
@@ -132,7 +136,7 @@ class PoolState:
     @property
     def idle(self) -> int:
         """Open connections that nobody uses."""
-        return len(self.open - self.used)
+        return len(self.open.difference(self.used))
 
     @property
     def limit(self) -> int | None:
@@ -141,11 +145,11 @@ class PoolState:
 
     def choose(self) -> None:
         """Find out who wants to know of this pool; nobody needs one that is disposed of and empty."""
-        tap = self._dialect.__dict__.get(TAP)
-        own = tap is not None and tap.own
-        wanted = () if own or (self.disposed_of and not self.used) else _wanted(id(self._dialect))
+        tap = self.learn()
+        self.own = tap is not None and tap.own
+        wanted = () if self.own or (self.disposed_of and not self.used) else _wanted(id(self.dialect))
         before, self.meters = self.meters, tuple(dict.fromkeys(wanted))
-        self._instant = any(meter.instant for meter in self.meters)
+        self.instant = any(meter.instant for meter in self.meters)
         try:
             for meter in self.meters:
                 if meter not in before:
@@ -156,24 +160,29 @@ class PoolState:
         except Exception as fault:
             faults.caught("capture", fault)
 
+    def learn(self) -> Tap | None:
+        """Find out what is known of its engine by now."""
+        self.tap = self.dialect.__dict__.get(TAP)
+        return self.tap
+
+    def holds(self) -> list[Hold]:
+        """Return who has a connection; copies, for other threads check out meanwhile."""
+        links = [seat.link for seat in list(self.used.values())]
+        return [link.hold for link in links if link is not None]
+
     def asked(self) -> None:
-        """Somebody wants a connection."""
-        self.waiting.append(None)
-        if self._instant and len(self.used) >= len(self.open):
+        """Somebody wants a connection, and waits."""
+        if len(self.used) >= len(self.open):
             try:
                 self.changed()
             except Exception as fault:
                 faults.caught("capture", fault)
 
-    def answered(self, record: Any, asked: float) -> None:
+    def waited(self, seat: Seat, asked: float) -> None:
         """Whoever asked has a connection: it waited until that was there, to be pinged or to be opened."""
-        self.waiting.pop()
-        seat: Seat | None = record.record_info.get(SEAT) if record is not None else None
-        if seat is None or seat.got < asked:
-            return  # a connection that was out already: StaticPool and SingletonThreadPool share it
         moment = seat.found if seat.found > asked else seat.got
         wait = (seat.began if asked < seat.began < moment else moment) - asked
-        if wait < SHORT_SECONDS and seat.out and not self._instant:
+        if wait < SHORT_SECONDS and not self.instant:
             seat.wait = wait
             return
         for meter in self.meters:
@@ -181,7 +190,6 @@ class PoolState:
 
     def failed(self, error: BaseException | None, wait: float, holders: Iterable[Holder | None]) -> None:
         """Whoever asked got an error, while these held connections."""
-        self.waiting.pop()
         if isinstance(error, CheckoutTimeout) and error.code == _TIMED_OUT:
             for meter in self.meters:
                 meter.timed_out(self, wait)
@@ -222,26 +230,48 @@ class Seat:
     """A record's place in its pool; moments in seconds of the monotonic clock.
 
     Attributes:
+        state: of the pool; None where the pool is not watched.
         opening: the opening of its connection began, and goes on.
         began: the same of one that is open.
         found: the pool gave the record, to be pinged before it is checked out.
         got: the last checkout.
         wait: that nobody was told of yet.
+        given: it was checked out, which its pool's `connect` has not noted yet.
+        unseen: it was asked for before its pool was watched: nobody else will note it.
+        new: its connection was opened for whoever asks.
         out: it is checked out.
         proxy: reference to whom it was given to; where that is gone, a finalizer gives it back.
+        link: whom a window sees in it.
     """
 
-    __slots__ = ("began", "found", "got", "opening", "out", "proxy", "state", "wait")
+    __slots__ = (
+        "began",
+        "found",
+        "given",
+        "got",
+        "link",
+        "new",
+        "opening",
+        "out",
+        "proxy",
+        "state",
+        "unseen",
+        "wait",
+    )
 
-    def __init__(self, state: PoolState) -> None:
+    def __init__(self, state: PoolState | None) -> None:
         self.state = state
         self.opening: float | None = None
         self.began = 0.0
         self.found = 0.0
         self.got = 0.0
         self.wait: float | None = None
+        self.given = False
+        self.unseen = False
+        self.new = False
         self.out = False
         self.proxy: Callable[[], object] | None = None
+        self.link: Link | None = None
 
 
 _late: Final[deque[Callable[[], None]]] = deque()
@@ -289,7 +319,9 @@ def state_of(pool: Any) -> PoolState | None:
 
 def expect(state: PoolState, record: Any) -> None:
     """Take the first checkout of a pool, which was asked for before anybody looked, for one that did not wait."""
-    _seat(state, record).wait = 0.0
+    seat = seat_of(state, record)
+    seat.wait = 0.0
+    seat.unseen = True
 
 
 def watch(pool: Any, name: str) -> tuple[PoolState, bool]:
@@ -337,24 +369,27 @@ def _noted_dispose(state: PoolState, original: Callable[[], Any]) -> Callable[[]
     return dispose
 
 
-def _seat(state: PoolState, record: Any) -> Seat:
+def seat_of(state: PoolState, record: Any) -> Seat:
+    """Return a record's place in its pool, made now if it has none."""
     info = record.record_info
     found: Seat | None = info.get(SEAT)
     if found is None:
         found = info[SEAT] = Seat(state)
+    elif found.state is None:
+        found.state = state
     return found
 
 
 def opening(state: PoolState, record: Any) -> None:
     """A connection is being opened."""
     settle()
-    _seat(state, record).opening = _Clock.now()
+    seat_of(state, record).opening = _Clock.now()
 
 
 def opened(state: PoolState, record: Any) -> None:
     """A connection was opened."""
     settle()
-    seat, ended = _seat(state, record), _Clock.now()
+    seat, ended = seat_of(state, record), _Clock.now()
     if seat.opening is None:  # the engine has a `creator`, which no event announces
         seat.opening = ended - max(0.0, time.time() - record.starttime)
     seat.began, seat.opening = seat.opening, None
@@ -364,44 +399,39 @@ def opened(state: PoolState, record: Any) -> None:
     state.changed()
 
 
-def checked_out(state: PoolState, record: Any) -> None:
+def checked_out(state: PoolState, seat: Seat, record: Any, moment: float) -> None:
     """A connection is handed out."""
     if _late or _nameless:
         settle()
-    seat: Seat = record.record_info.get(SEAT) or _seat(state, record)
-    if seat.out:  # again after a failed ping, or to another at the same time: StaticPool
-        return
     seat.out = True
     seat.proxy = record.fairy_ref
-    seat.got = _Clock.now()
+    seat.got = moment
     key = id(record)
     state.open.add(key)
-    state.used.add(key)
+    state.used[key] = seat
 
 
-def returned(seat: Seat, record: Any) -> None:
+def returned(state: PoolState, seat: Seat, record: Any, moment: float) -> None:
     """A connection is back."""
-    if not seat.out:
-        return
     seat.out = False
-    state = seat.state
-    state.used.discard(id(record))
-    use = _Clock.now() - seat.got
+    state.used.pop(id(record), None)
     wait, seat.wait = seat.wait, None
-    proxy = seat.proxy
+    if not state.meters and not state.disposed_of:
+        return
+    use, proxy = moment - seat.got, seat.proxy
     if proxy is not None and proxy() is None:
-        _late.append(lambda: _tell_return(state, wait, use))
+        _late.append(partial(_tell_return, state, wait, use))  # a lambda would make each of them dearer to read
     else:
         _tell_return(state, wait, use)
 
 
-def closed(seat: Seat, record: Any) -> None:
+def closed(state: PoolState, seat: Seat, record: Any) -> None:
     """A connection is closed, or detached from its pool."""
-    seat.state.open.discard(id(record))
+    state.open.discard(id(record))
     if seat.proxy is not None and seat.proxy() is None:
-        _late.append(seat.state.settled)
+        _late.append(state.settled)
     else:
-        seat.state.settled()
+        state.settled()
 
 
 def _tell_return(state: PoolState, wait: float | None, use: float) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from querytoll.capture.pools import Holder
 from querytoll.model import Outcome, Site
 
 if TYPE_CHECKING:
@@ -13,8 +11,14 @@ if TYPE_CHECKING:
 
 MAX_CALLS: Final = 100
 """Statements that are remembered of a connection while it is checked out."""
-MAX_RETURNED: Final = 100
-"""Connections that were given back during a wait: of more, the latest are told."""
+
+
+class Holder(Protocol):
+    """Who holds a connection: the window of a request, which learns its name at its end."""
+
+    kind: Any
+    name: str
+    closed: bool
 
 
 class Tap:
@@ -61,48 +65,17 @@ class Hold:
         self.others: tuple[Holder, ...] = ()
 
 
-class Held:
-    """Who has the connections of a pool, and who gave one back while somebody asked for one.
-
-    A request that is over is forgotten before the one that waited for it runs, where that takes the loop a few turns.
-    """
-
-    __slots__ = ("asking", "out", "returned")
-
-    def __init__(self) -> None:
-        self.asking: list[float] = []  # a number that threads may raise and lower at once
-        self.out: set[Hold] = set()
-        self.returned: deque[Hold] = deque(maxlen=MAX_RETURNED)
-
-    def put_back(self, hold: Hold) -> None:
-        """Note that a connection is back."""
-        self.out.discard(hold)
-        if self.asking:
-            self.returned.append(hold)
-
-    def got(self) -> None:
-        """Note that one asks no more."""
-        self.asking.pop()
-        if not self.asking:
-            self.returned.clear()
-
-    def since(self, moment: float) -> list[Hold]:
-        """Return who has had a connection since then; copies, for other threads check out meanwhile."""
-        return [*list(self.out), *(hold for hold in list(self.returned) if hold.back is None or hold.back >= moment)]
-
-
 class Link:
-    """A checked-out connection's hold and its open transaction; lives in the pool's record of the connection.
+    """A checked-out connection's hold and its open transaction; lives in the connection's seat.
 
     Attributes:
         calls: the last of each statement, as `keep` takes it.
     """
 
-    __slots__ = ("calls", "hold", "span", "timed")
+    __slots__ = ("calls", "hold", "span")
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
-        self.timed = False
         self.span: Span | None = None
         self.calls: dict[str, tuple[Call, object, object]] = {}
 

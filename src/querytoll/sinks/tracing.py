@@ -13,5 +13,8 @@ def current_trace_id() -> str | None:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None or not hasattr(trace, "get_current_span"):
         return None
-    context = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN:  # there is none, which is told without looking into it
+        return None
+    context = span.get_span_context()
     return format(context.trace_id, "032x") if context.is_valid and context.trace_flags.sampled else None

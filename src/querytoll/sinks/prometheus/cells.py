@@ -43,81 +43,98 @@ class Distant:
 
 
 class Sums:
-    """A summary: a number of observations and their sum."""
+    """A summary: a number of observations and their sum; both are added to, in this order, while the lock is held."""
 
-    __slots__ = ("_count", "_total")
+    __slots__ = ("count", "total")
 
     def __init__(self, count: Cell, total: Cell) -> None:
-        self._count = count
-        self._total = total
-
-    def add(self, count: int, total: float) -> None:
-        """Add a number of observations by their sum; the lock is held."""
-        self._count._value += count
-        self._total._value += total
+        self.count = count
+        self.total = total
 
 
 class Bins:
-    """A histogram: its sum and its buckets, the last one without bound."""
+    """A histogram: its sum and its buckets, the last one without bound.
 
-    __slots__ = ("_bounds", "_buckets", "_total")
+    Attributes:
+        total: its sum.
+        buckets: numbers of values, by their bounds.
+        low: the lowest bound, below which most values of some histograms lie.
+        lowest: the bucket of that bound.
+    """
+
+    __slots__ = ("_bounds", "buckets", "low", "lowest", "total")
 
     def __init__(self, bounds: Sequence[float], total: Cell, buckets: Sequence[Cell]) -> None:
         self._bounds = bounds
-        self._total = total
-        self._buckets = buckets
+        self.buckets = buckets
+        self.total = total
+        self.low = bounds[0]
+        self.lowest = buckets[0]
 
     def one(self, value: float) -> None:
         """Add a value; the lock is held."""
-        self._total._value += value
-        self._buckets[bisect_left(self._bounds, value)]._value += 1.0
+        self.total._value += value
+        bucket = self.lowest if value <= self.low else self.buckets[bisect_left(self._bounds, value)]
+        bucket._value += 1.0
 
-    def many(self, values: Sequence[float]) -> None:
-        """Add several values, touching each bucket once; the lock is held."""
-        self._total._value += sum(values)
-        ascending, bounds = sorted(values), self._bounds
-        count = len(ascending)
-        highest = bisect_left(bounds, ascending[-1])
-        done = 0
+    def bucket(self, value: float) -> Cell:
+        """Return where a value counts."""
+        return self.buckets[bisect_left(self._bounds, value)]
+
+    def many(self, ascending: Sequence[float], total: float) -> None:
+        """Add several values, sorted, whose sum is known, touching each bucket once; the lock is held."""
+        self.total._value += total
+        done, count, highest = 0, len(ascending), ascending[-1]
+        if highest <= self.low:
+            self.lowest._value += count
+            return
+        bounds = self._bounds
         while done < count:
-            place = bisect_left(bounds, ascending[done], 0, highest)
-            upto = count if place == highest else bisect_right(ascending, bounds[place], done)
-            self._buckets[place]._value += upto - done
+            place = bisect_left(bounds, ascending[done])
+            if place == len(bounds) or highest <= bounds[place]:
+                upto = count
+            else:
+                upto = bisect_right(ascending, bounds[place], done)
+            self.buckets[place]._value += upto - done
             done = upto
 
     def mark(self, value: float, trace_id: str) -> None:
         """Name the trace in which a value was seen."""
-        bucket: Any = self._buckets[bisect_left(self._bounds, value)]
+        bucket: Any = self.bucket(value)
         if hasattr(bucket, "set_exemplar"):
             bucket.set_exemplar(Exemplar({"trace_id": trace_id}, value, time.time()))
 
 
 class ObservedSums(Sums):
-    """A summary that is reached by its observations only."""
+    """A summary that is reached by its observations only: the count tells how many make the sum that follows."""
 
-    __slots__ = ("_child",)
+    __slots__ = ("_child", "_coming")
 
     def __init__(self, child: Summary) -> None:
         self._child = child
+        self._coming = 0
+        super().__init__(Distant(self._expect), Distant(self._observe))
 
-    def add(self, count: int, total: float) -> None:
-        for _ in range(count):
-            self._child.observe(total / count)
+    def _expect(self, count: float) -> None:
+        self._coming = int(count)
+
+    def _observe(self, total: float) -> None:
+        for _ in range(self._coming):
+            self._child.observe(total / self._coming)
 
 
 class ObservedBins(Bins):
-    """A histogram that is reached by its observations only."""
+    """A histogram that is reached by its observations only: the sum of a single value is one, its bucket is nowhere."""
 
     __slots__ = ("_child",)
 
-    def __init__(self, child: Histogram) -> None:
+    def __init__(self, bounds: Sequence[float], child: Histogram) -> None:
         self._child = child
+        nowhere = Distant(lambda amount: None)
+        super().__init__(bounds, Distant(child.observe), [nowhere] * (len(bounds) + 1))
 
-    def one(self, value: float) -> None:
-        self._child.observe(value)
-
-    def many(self, values: Sequence[float]) -> None:
-        for value in values:
+    def many(self, ascending: Sequence[float], total: float) -> None:
+        for value in ascending:
             self._child.observe(value)
 
     def mark(self, value: float, trace_id: str) -> None:
@@ -148,7 +165,7 @@ class Cells:
         total = self._reach(child, "_sum")
         buckets = [self._share(bucket) for bucket in getattr(child, "_buckets", ())]
         if total is None or len(buckets) != len(bounds) + 1:
-            return ObservedBins(child)
+            return ObservedBins(bounds, child)
         return Bins(bounds, total, buckets)
 
     def _reach(self, owner: object, name: str) -> Cell | None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from querytoll.capture.pools import Holder, PoolState
+from querytoll.capture.pools import PoolState
+from querytoll.capture.stays import Holder
 from querytoll.sinks.guard import ABSENT, Guard, label
 from querytoll.sinks.prometheus.cells import Bins, Cell, Cells
 from querytoll.sinks.prometheus.metrics import POOL_BUCKETS, TRANSACTION_BUCKETS, Metrics

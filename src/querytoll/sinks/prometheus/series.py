@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
-from typing import NamedTuple, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from prometheus_client import Counter
 
 from querytoll.errors import Part
-from querytoll.model import Finding, Kind, Report, Statement, Trace
+from querytoll.model import Finding, Kind, Report, Shape, Statement, Trace, Transaction
 from querytoll.sinks.guard import ABSENT, OTHER, Guard, label
 from querytoll.sinks.prometheus.cells import Bins, Cell, Cells, Sums
 from querytoll.sinks.prometheus.grouping import grouped
@@ -24,6 +25,7 @@ from querytoll.sinks.prometheus.metrics import (
 )
 from querytoll.sinks.prometheus.multiprocess import is_multiprocess
 from querytoll.sinks.prometheus.pools import PoolSeries
+from querytoll.sinks.tracing import current_trace_id
 
 MAX_POOLS = 20
 MAX_OPERATIONS = 20
@@ -34,6 +36,9 @@ MAX_PAIRS = 1_000
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", *get_args(Kind)})
 _UNKNOWN_METHOD = "_OTHER"
+_MANY = int(COUNT_BUCKETS[-1]) + 1
+_PLACES = tuple(bisect_left(COUNT_BUCKETS, number) for number in range(_MANY))
+"""Bucket of each number of statements but the many that are in the last one."""
 _STATUSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 _WASTEFUL = frozenset({"n-plus-one", "duplicate-query", "write-loop", "commit-loop"})
 _EXPLAIN_OUTCOMES = ("captured", "cached", "refused", "budget", "timeout", "error")
@@ -57,10 +62,12 @@ class Route:
     idle: Sums
     held: Cell
     busy: Cell
-    durations: dict[str, Sums] = field(default_factory=dict)
+    durations: dict[int | None, Sums] = field(default_factory=dict)
+    findings: dict[tuple[str, str | None], _Found] = field(default_factory=dict)
 
 
-class _Query(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Query:
     """The series of one fingerprint."""
 
     query: str
@@ -69,12 +76,23 @@ class _Query(NamedTuple):
     rows: Cell
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The series of findings of one rule about one route and fingerprint, and whether its fix saves statements."""
+
+    count: Cell
+    slow: Cell | None
+    flips: Cell | None
+    wasteful: bool
+
+
 class Series:
     """All series of a registry."""
 
     def __init__(self) -> None:
         self.metrics = metrics = Metrics()
         self.cells = cells = Cells()
+        self._lock = cells.lock
         folded = {name: cells.counter(metrics.folded.labels(name)) for name in _FOLDABLE}
         self._guard_routes = Guard(0, folded["route"].inc)
         self._guard_queries = Guard(0, folded["query"].inc)
@@ -102,129 +120,175 @@ class Series:
         self._guard_routes.limit = max(self._guard_routes.limit, max_routes)
         self._guard_queries.limit = max(self._guard_queries.limit, max_fingerprints)
 
-    def count(self, report: Report, trace_id: str | None = None) -> None:
-        """Count a report.
+    def count(self, report: Report) -> None:
+        """Count a report, unless it is a test's.
 
-        Args:
-            trace_id: of the distributed trace that it belongs to.
+        This runs for every request: numbers are added to where they lie, which saves a call for each.
         """
-        trace = report.trace
-        place = _place(trace)
+        trace, findings, plans = report
+        (
+            _, kind, _, _, elapsed, statements, transactions, connections, method, template, _, status, _, dropped,
+            database, _, _, _, _,
+        ) = trace  # fmt: skip
+        if kind == "test":
+            return
+        place = (method, template) if kind == "request" and method and template else _place(trace)
         route = self._routes.get(place) or self._route(place)
-        if not report.plans:  # what came after the trace's own report, which has been counted
-            lock = self.cells.lock
-            lock.acquire()  # at half the price of `with`
-            try:
-                self._count_trace(route, trace, trace_id)
-            finally:
-                lock.release()
-        for finding in report.findings:
-            self._count_finding(route, finding)
+        trace_id = current_trace_id() if statements and not plans else None
+        lock = self._lock
+        lock.acquire()  # at half the price of `with`
+        try:
+            if not plans:  # they come after the trace's own report, which has been counted
+                durations = route.durations.get(status) or self._durations(route, status)
+                durations.count._value += 1.0
+                durations.total._value += elapsed
+                number = len(statements) + dropped
+                counts, bins = route.statements, route.database
+                counts.total._value += number
+                counts.buckets[_PLACES[number] if number < _MANY else -1]._value += 1.0
+                bins.total._value += database
+                (bins.lowest if database <= bins.low else bins.bucket(database))._value += 1.0
+                if dropped:
+                    self.dropped["capture"]._value += dropped
+                for checkout in connections:
+                    route.pool_wait._value += checkout.wait
+                    route.held._value += checkout.hold
+                    route.busy._value += checkout.busy
+                seconds = self._count_statements(statements, trace_id) if statements else 0.0
+                if transactions:
+                    self._count_transactions(route, transactions, statements, None if dropped else seconds)
+                if trace_id is not None:
+                    route.database.mark(database, trace_id)
+            for finding in findings:
+                self._count_finding(route, finding)
+        finally:
+            lock.release()
 
     def count_explain(self, outcome: str, seconds: float) -> None:
         """Count what became of an EXPLAIN; 0 seconds: none was run."""
         with self.cells.lock:
             self.explains[outcome]._value += 1
             if seconds > 0:
-                self._explain_seconds.add(1, seconds)
+                self._explain_seconds.count._value += 1
+                self._explain_seconds.total._value += seconds
 
     def _count_blocked(self, pool: str, place: tuple[str, str]) -> None:
         route = self._route(place)
         self._counter(self.metrics.pool_timeout_holders, (pool, route.method, route.route)).inc(1)
 
-    def _count_trace(self, route: Route, trace: Trace, trace_id: str | None) -> None:
-        statements = trace.statements
-        status = ABSENT if trace.status is None else _STATUSES.get(trace.status // 100, ABSENT)
-        (route.durations.get(status) or self._durations(route, status)).add(1, trace.elapsed)
-        route.database.one(trace.database_seconds)
-        if trace_id is not None:
-            route.database.mark(trace.database_seconds, trace_id)
-        route.statements.one(len(statements) + trace.dropped)
-        if trace.dropped:
-            self.dropped["capture"]._value += trace.dropped
-        for checkout in trace.connections:
-            route.pool_wait._value += checkout.wait
-            route.held._value += checkout.hold
-            route.busy._value += checkout.busy
-        seconds = self._count_statements(statements, trace_id) if statements else 0.0
-        if trace.transactions:
-            self._count_transactions(route, trace, seconds)
-
     def _count_statements(self, statements: Sequence[Statement], trace_id: str | None) -> float:
         """Count statements by shape, and by pool and operation; seconds of them all."""
-        total = 0.0
-        pools: dict[tuple[str, str], list[float]] = {}
         groups, failed = grouped(statements)
-        for group in groups:
-            shape, elapsed = group.shape, group.elapsed
-            query = self._queries.get(shape.fingerprint) or self._query(shape.fingerprint, shape.summary)
-            seconds = sum(elapsed)
-            total += seconds
-            query.durations.add(len(elapsed), seconds)
-            if group.rows > 0:
-                query.rows._value += group.rows
-            pool = (group.engine, shape.operation)
-            if pool in pools:
-                pools[pool] += elapsed
-            else:
-                pools[pool] = elapsed
-        for pool, elapsed in pools.items():
-            bins = self._statements.get(pool) or self._statement(*pool)
-            bins.many(elapsed)
-            if trace_id is not None:
-                bins.mark(max(elapsed), trace_id)
+        if len(groups) == 1:
+            shape, engine, elapsed, rows = groups[0]
+            total = self._count_query(shape, elapsed, rows)
+            self._count_pool((engine, shape.operation), elapsed, total, trace_id)
+        else:
+            total = 0.0
+            pools: dict[tuple[str, str], list[float]] = {}
+            for shape, engine, elapsed, rows in groups:
+                total += self._count_query(shape, elapsed, rows)
+                pool = (engine, shape.operation)
+                if pool in pools:
+                    pools[pool] += elapsed
+                else:
+                    pools[pool] = elapsed
+            for pool, elapsed in pools.items():
+                self._count_pool(pool, elapsed, total if len(pools) == 1 else sum(elapsed), trace_id)
         for statement in failed:
             self._count_error(statement)
         return total
 
-    def _count_transactions(self, route: Route, trace: Trace, seconds: float) -> None:
+    def _count_query(self, shape: Shape, elapsed: Sequence[float], rows: int) -> float:
+        """Count statements of one shape; seconds of them all."""
+        query = self._queries.get(shape.fingerprint) or self._query(shape.fingerprint, shape.summary)
+        durations, number = query.durations, len(elapsed)
+        seconds = elapsed[0] if number == 1 else sum(elapsed)
+        durations.count._value += number
+        durations.total._value += seconds
+        if rows > 0:
+            query.rows._value += rows
+        return seconds
+
+    def _count_pool(self, pool: tuple[str, str], elapsed: list[float], seconds: float, trace_id: str | None) -> None:
+        """Count statements of one engine and operation by their durations, whose sum is known."""
+        bins = self._statements.get(pool) or self._statement(*pool)
+        if len(elapsed) == 1:
+            bins.one(seconds)
+        else:
+            elapsed.sort()
+            bins.many(elapsed, seconds)
+        if trace_id is not None:
+            bins.mark(elapsed[-1], trace_id)
+
+    def _count_transactions(
+        self,
+        route: Route,
+        transactions: Sequence[Transaction],
+        statements: Sequence[Statement],
+        seconds: float | None,
+    ) -> None:
         """Count transactions, and the time that they were open with no statement running, autocommit excepted.
 
         Args:
-            seconds: of all statements of the trace.
+            seconds: of all statements; None where some were dropped, of which nobody knows.
         """
-        held = 0.0
-        explicit, inside = [], 0
-        for ordinal, transaction in enumerate(trace.transactions):
-            pool = (transaction.engine, transaction.outcome)
-            (self._transactions.get(pool) or self._transaction(*pool)).one(transaction.elapsed)
-            if transaction.outcome != "autocommit":
-                explicit.append(ordinal)
-                inside += transaction.statements
-                held += transaction.elapsed - transaction.ending
-        if explicit and not trace.dropped:
-            if inside != len(trace.statements):
-                seconds = sum(each.elapsed for each in trace.statements if each.transaction in explicit)
-            route.idle.add(len(explicit), max(held - seconds, 0.0))
+        explicit, inside, idle = 0, 0, 0.0
+        for engine, _, elapsed, ending, outcome, count, _ in transactions:
+            pool = (engine, outcome)
+            (self._transactions.get(pool) or self._transaction(*pool)).one(elapsed)
+            if outcome != "autocommit":
+                explicit += 1
+                inside += count
+                idle += elapsed - ending
+        if explicit and seconds is not None:
+            if inside == len(statements):
+                idle -= seconds
+            else:
+                ordinals = [at for at, each in enumerate(transactions) if each.outcome != "autocommit"]
+                idle -= sum(each.elapsed for each in statements if each.transaction in ordinals)
+            route.idle.count._value += explicit
+            route.idle.total._value += idle if idle > 0.0 else 0.0
 
     def _count_finding(self, route: Route, finding: Finding) -> None:
         """Count a finding and what its fix would save."""
-        place = self._pair(route, finding)
-        self._counter(self.metrics.findings, (self._guard_rules.fold(finding.rule), *place)).inc(1)
-        if finding.rule == "slow-query":
-            self._counter(self.metrics.slow_statements, place).inc(finding.count)
-        if finding.rule == "plan-flip":
-            self._counter(self.metrics.plan_changes, place[2:]).inc(1)
-        if finding.rule in _WASTEFUL:
+        found = route.findings.get((finding.rule, finding.fingerprint)) or self._found(route, finding)
+        found.count._value += 1
+        if found.slow is not None:
+            found.slow._value += finding.count
+        if found.flips is not None:
+            found.flips._value += 1
+        if found.wasteful:
             if finding.count > 1:
-                route.excess_statements.inc(finding.count - 1)
+                route.excess_statements._value += finding.count - 1
             if finding.cost > 0:
-                route.excess_seconds.inc(finding.cost)
+                route.excess_seconds._value += finding.cost
 
     def _count_error(self, statement: Statement) -> None:
         sqlstate = self._guard_sqlstates.fold(statement.error or ABSENT)
         labels = (*self._pool(statement.engine, statement.operation), sqlstate)
-        self._counter(self.metrics.statement_errors, labels).inc(1)
+        self._counter(self.metrics.statement_errors, labels)._value += 1
 
-    def _pair(self, route: Route, finding: Finding) -> tuple[str, str, str, str]:
-        """Labels of a route and a query, the query folded when there are too many pairs."""
+    def _found(self, route: Route, finding: Finding) -> _Found:
+        """Series of a finding, kept with its route where no guard folds any of it: those count what they fold."""
+        rule, fingerprint = self._guard_rules.fold(finding.rule), finding.fingerprint
         query, summary = ABSENT, ABSENT
-        if finding.fingerprint is not None:
-            known = self._query(finding.fingerprint, finding.summary or ABSENT)
+        if fingerprint is not None:
+            known = self._query(fingerprint, finding.summary or ABSENT)
             query, summary = known.query, known.summary
         if not self._guard_pairs.admits((route.method, route.route, query)):
             query, summary = OTHER, OTHER
-        return route.method, route.route, query, summary
+        place = (route.method, route.route, query, summary)
+        metrics, counter = self.metrics, self._counter
+        found = _Found(
+            count=counter(metrics.findings, (rule, *place)),
+            slow=counter(metrics.slow_statements, place) if finding.rule == "slow-query" else None,
+            flips=counter(metrics.plan_changes, place[2:]) if finding.rule == "plan-flip" else None,
+            wasteful=finding.rule in _WASTEFUL,
+        )
+        if OTHER not in (rule, query):
+            route.findings[finding.rule, fingerprint] = found
+        return found
 
     def _pool(self, engine: str, operation: str) -> tuple[str, str]:
         return self._guard_pools.fold(engine), self._guard_operations.fold(operation)
@@ -255,9 +319,13 @@ class Series:
     def _counter(self, metric: Counter, labels: tuple[str, ...]) -> Cell:
         return _kept(self._counters, (metric, labels), self._make_counter)
 
-    def _durations(self, route: Route, status: str) -> Sums:
-        child = self.metrics.request_duration.labels(route.method, route.route, status)
-        return route.durations.setdefault(status, self.cells.summary(child))
+    def _durations(self, route: Route, status: int | None) -> Sums:
+        """Series of a status, by its class; kept by the status itself, of those that there are."""
+        name = ABSENT if status is None else _STATUSES.get(status // 100, ABSENT)
+        sums = self.cells.summary(self.metrics.request_duration.labels(route.method, route.route, name))
+        if status is None or name is not ABSENT:
+            route.durations[status] = sums
+        return sums
 
     def _make_route(self, place: tuple[str, str]) -> Route:
         metrics, cells = self.metrics, self.cells

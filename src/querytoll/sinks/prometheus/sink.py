@@ -13,7 +13,6 @@ from querytoll.errors import ConfigurationError, Part
 from querytoll.model import Report
 from querytoll.sinks.prometheus.multiprocess import is_multiprocess, live
 from querytoll.sinks.prometheus.series import Series
-from querytoll.sinks.tracing import current_trace_id
 
 
 class PrometheusSink:
@@ -47,8 +46,7 @@ class PrometheusSink:
         return self._series.pools
 
     def __call__(self, report: Report) -> None:
-        if report.trace.kind != "test":
-            self._series.count(report, current_trace_id() if report.trace.statements else None)
+        self._series.count(report)
 
     def internal_error(self, part: Part) -> None:
         """Count a fault of the profiler itself."""
