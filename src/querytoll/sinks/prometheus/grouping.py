@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from querytoll.capture.recorded import Recorded
 from querytoll.model import Statement
 
 _FIELDS: Final = tuple(map(Statement._fields.index, ("shape", "engine", "elapsed", "rows", "error")))
@@ -19,6 +20,8 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
     Returns:
         Of each group its shape, its engine, the seconds of each statement, and the rows of all.
     """
+    if isinstance(statements, Recorded):
+        return _of_batches(statements)
     of_shape, of_engine, of_elapsed, of_rows, of_error = _FIELDS
     shape, engine, rows = statements[0][of_shape], statements[0][of_engine], 0
     elapsed: list[float] = []
@@ -44,4 +47,23 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
         if statement[of_error] is not None:
             failed.append(statement)
     group[3] += rows
+    return groups, failed
+
+
+def _of_batches(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
+    """Do the same for statements that are sorted already, but for those that different lines sent."""
+    groups: list[list[Any]] = []
+    known: dict[tuple[int, str], list[Any]] = {}
+    for batch in recorded.batches:
+        _, shape, _, _, _, _, _, _, engine, _, _, _, _, _, _, elapsed, rows, _ = batch
+        number = sum(rows) if -1 not in rows else sum([count for count in rows if count > 0])
+        key = (id(shape), engine)
+        group = known.get(key)
+        if group is None:
+            group = known[key] = [shape, engine, elapsed.copy(), number]
+            groups.append(group)
+        else:
+            group[2] += elapsed
+            group[3] += number
+    failed = [recorded[place] for place, odd in recorded.odd.items() if odd.error is not None] if recorded.odd else []
     return groups, failed
