@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytoll.capture.recorded import Batch, Odd, Recorded
+from querytoll.capture.recorded import Odd, Recorded, Sent
 from querytoll.fingerprint import shape
 from querytoll.model import Site, Statement
 
@@ -21,28 +21,50 @@ TEXTS: Final = ("SELECT * FROM orders", "UPDATE orders SET n = 1", "SELECT 1")
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
     """A recording, and its statements as they are known from elsewhere."""
-    batches = [_batch(draw, number) for number in range(draw(st.integers(1, 4)))]
-    odd: dict[int, Odd] = {}
-    expected = []
+    calls = [_sent(draw, number) for number in range(draw(st.integers(1, 4)))]
     size = draw(st.integers(1, 12))
-    for place in range(size):
-        batch = draw(st.sampled_from(batches))
-        started, elapsed, rows = draw(st.floats(0, 9)), draw(st.floats(0, 9)), draw(st.integers(-1, 3))
-        binds = (draw(st.integers()), (1, 2), 2)
-        batch.places.append(place)
-        batch.started.append(started)
-        batch.elapsed.append(elapsed)
-        batch.rows.append(rows)
-        batch.binds.append(binds)
-        if draw(st.integers(0, 3)) == 0:
-            odd[place] = Odd("response", 0.5, streamed=True, error="42P01", entities=3, size=40)
-        expected.append(_statement(batch, started, elapsed, rows, binds, odd.get(place) or Odd(batch.phase)))
-    return Recorded([batch for batch in batches if batch.places], size, odd), tuple(expected)
+    sent = [draw(st.sampled_from(calls)) for _ in range(size)]
+    started = [draw(st.floats(0, 9)) for _ in range(size)]
+    elapsed = [draw(st.floats(0, 9)) for _ in range(size)]
+    counts = [draw(st.integers(-1, 3)) for _ in range(size)]
+    binds = [(draw(st.integers()), (1, 2), 2) for _ in range(size)]
+    places = draw(st.sets(st.integers(0, size - 1), max_size=3))
+    odd = {place: Odd("response", 0.5, streamed=True, error="42P01", entities=3, size=40) for place in places}
+    expected = [
+        Statement(
+            sql=each.sql,
+            shape=each.shape,
+            started=started[place],
+            elapsed=elapsed[place],
+            stall=0.5 if place in odd else 0.0,
+            rows=counts[place] if counts[place] >= 0 else None,
+            many=each.many,
+            streamed=place in odd,
+            stack=each.stack,
+            relation=each.relation,
+            load=each.load,
+            binds=binds[place][0],
+            transaction=each.transaction,
+            phase="response" if place in odd else "endpoint",
+            error="42P01" if place in odd else None,
+            engine=each.engine,
+            blocking=each.blocking,
+            detached=each.detached,
+            ignored=each.ignored,
+            window=each.window,
+            bind_digests=(1, 2),
+            bind_count=2,
+            entities=3 if place in odd else None,
+            size=40 if place in odd else None,
+        )
+        for place, each in enumerate(sent)
+    ]
+    return Recorded(sent, calls, started, elapsed, counts, binds, odd), tuple(expected)
 
 
-def _batch(draw: st.DrawFn, number: int) -> Batch:
+def _sent(draw: st.DrawFn, number: int) -> Sent:
     sql = draw(st.sampled_from(TEXTS))
-    return Batch(
+    return Sent(
         sql,
         shape(sql),
         many=draw(st.booleans()),
@@ -56,42 +78,6 @@ def _batch(draw: st.DrawFn, number: int) -> Batch:
         detached=False,
         ignored=(),
         window=number,
-        places=[],
-        started=[],
-        elapsed=[],
-        rows=[],
-        binds=[],
-    )
-
-
-def _statement(
-    batch: Batch, started: float, elapsed: float, rows: int, binds: tuple[int, tuple[int, ...], int], odd: Odd
-) -> Statement:
-    return Statement(
-        sql=batch.sql,
-        shape=batch.shape,
-        started=started,
-        elapsed=elapsed,
-        stall=odd.stall,
-        rows=rows if rows >= 0 else None,
-        many=batch.many,
-        streamed=odd.streamed,
-        stack=batch.stack,
-        relation=batch.relation,
-        load=batch.load,
-        binds=binds[0],
-        transaction=batch.transaction,
-        phase=odd.phase,
-        error=odd.error,
-        engine=batch.engine,
-        blocking=batch.blocking,
-        detached=batch.detached,
-        ignored=batch.ignored,
-        window=batch.window,
-        bind_digests=binds[1],
-        bind_count=binds[2],
-        entities=odd.entities,
-        size=odd.size,
     )
 
 
@@ -126,3 +112,11 @@ def test_a_statement_is_made_once(recording: tuple[Recorded, tuple[Statement, ..
     """Who asks for all of them gets the same objects again."""
     recorded, _ = recording
     assert [id(each) for each in recorded] == [id(each) for each in recorded]
+
+
+@given(recordings())
+def test_a_column_is_a_field_of_all_statements(recording: tuple[Recorded, tuple[Statement, ...]]) -> None:
+    recorded, expected = recording
+    for name in Statement._fields:
+        assert recorded.column(name) == tuple(getattr(each, name) for each in expected)
+    assert recorded.rows() == sum(each.rows or 0 for each in expected)

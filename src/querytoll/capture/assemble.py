@@ -6,11 +6,12 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from querytoll.capture.binds import Binds
 from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.ledger import Ledger, busy_so_far, ended_at
 from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
-from querytoll.capture.recorded import Batch, Odd, Recorded, new
+from querytoll.capture.recorded import Odd, Recorded, Sent, new
 from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
@@ -103,77 +104,78 @@ def _recorded(
     rows: list[Row], window: Window, ledger: Ledger, request: Request, stalls: list[Interval], max_sql_length: int
 ) -> Recorded:
     """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
-    batches: dict[int, Batch] = {}
+    sent: list[Sent] = []
+    starts: list[float] = []
+    seconds: list[float] = []
+    counts: list[int] = []
+    values: list[Binds] = []
     odd: dict[int, Odd] = {}
+    known: dict[int, Sent] = {}
     start, response_began, plain = window.started, request.response_began, PLAIN
     last: Call | None = None
-    reached, busy, size = float("-inf"), 0.0, 0
+    reached, busy, mark = float("-inf"), 0.0, 0
+    control = waits = False
+    ordinal: int | None = None
     for call, started, ended, count, binds, rare in rows:
         if call is not last:
             last = call
+            if ordinal is not None:
+                ledger.counts[ordinal] += len(sent) - mark
+            mark = len(sent)
             key = id(call)
-            batch = batches.get(key) or batches.setdefault(key, _batch(call, ledger, request, max_sql_length))
-            control, places, starts, seconds = batch.shape.control, batch.places, batch.started, batch.elapsed
-            counts, values, waits = batch.rows, batch.binds, bool(stalls) and call.tap.is_async
+            common = known.get(key) or known.setdefault(key, _sent(call, ledger, request, max_sql_length))
+            control, ordinal = common.shape.control, common.transaction
+            waits = bool(stalls) and call.tap.is_async
         if rare is not plain or waits or (started >= response_began and not call.detached):
-            ended, count, noted = _odd(batch, call, started, ended, count, rare, window, request, stalls)
+            ended, count, noted = _odd(call, common, started, ended, count, rare, window, request, stalls)
             if noted is not None and not control:
-                odd[size] = noted
+                odd[len(sent)] = noted
         elapsed = ended - started
         if started >= reached:
             busy += elapsed
             reached = ended
         else:
             ledger.overlapping = True
-        seconds.append(elapsed)
         if not control:
-            places.append(size)
+            sent.append(common)
             starts.append(started - start)
+            seconds.append(elapsed)
             counts.append(count)
             values.append(binds)
-            size += 1
+    if ordinal is not None:
+        ledger.counts[ordinal] += len(sent) - mark
     ledger.busy, ledger.reached = busy, reached
-    found = []
-    for _, batch in ledger.calls:
-        if batch.places:  # transaction control is no statement
-            found.append(batch)
-    return Recorded(found, size, odd)
+    return Recorded(sent, list(known.values()), starts, seconds, counts, values, odd)
 
 
-def _batch(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> Batch:
-    """Return a batch for a call's statements, empty."""
-    what = shape(call.sql)
-    name = relation(call.subject) if call.subject is not None else None
-    batch = new(
-        Batch,
+def _sent(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> Sent:
+    """Return what a call's statements share."""
+    sql, subject, stack = call.sql, call.subject, call.stack
+    what = shape(sql)
+    name = relation(subject) if subject is not None else None
+    return new(
+        Sent,
         (
-            call.sql if len(call.sql) <= max_sql_length else call.sql[:max_sql_length],
+            sql if len(sql) <= max_sql_length else sql[:max_sql_length],
             what,
             call.many,
-            call.stack,
+            stack,
             name,
-            call.subject[1] if call.subject is not None and name is not None else None,
-            None if call.span is None else ledger.number(call.span, what.control),
-            "background" if call.detached else request.phase(float("-inf"), call.stack),
+            subject[1] if subject is not None and name is not None else None,
+            ledger.pass_by(call.hold, call.span, what.control),
+            "background" if call.detached else request.phase(float("-inf"), stack),
             call.tap.name,
             call.blocking,
             call.detached,
             call.ignores,
             call.window,
-            [],
-            [],
-            [],
-            [],
-            [],
         ),
     )
-    ledger.calls.append((call, batch))
-    return batch
 
 
 def _odd(
-    batch: Batch,
     call: Call,
+    sent: Sent,
     started: float,
     ended: float,
     count: int,
@@ -189,9 +191,9 @@ def _odd(
         count, error = rare.stream.rows, rare.stream.error or error
     if call.tap.is_async:
         stalled = max(stalled, overlap(started, ended, stalls))
-    phase: Phase = batch.phase if call.detached else request.phase(started, call.stack)
+    phase: Phase = sent.phase if call.detached else request.phase(started, call.stack)
     noted = Odd(phase, stalled, rare.stream is not None, error, rare.entities or None, rare.size or None)
-    return ended, count, noted if noted != Odd(batch.phase) else None
+    return ended, count, noted if noted != Odd(sent.phase) else None
 
 
 def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from querytoll.capture.calls import Call, Row
-from querytoll.capture.recorded import Batch, new
+from querytoll.capture.calls import Row
+from querytoll.capture.recorded import new
 from querytoll.capture.stalls import Interval
 from querytoll.capture.stays import Hold, Span
 from querytoll.capture.stream import Stream
@@ -14,32 +15,43 @@ from querytoll.model import Checkout, Transaction
 
 
 class Ledger:
-    """The connections and transactions of one window, told from the calls that were made.
+    """The connections and transactions of one window, told while its statements go by.
 
     Attributes:
-        calls: each with the batch of its statements.
+        holds: of the statements, by id; of statements without one, None itself.
         spans: transactions, by id.
         numbers: those that have a statement of the application's, in the order of their first; autocommit excepted.
+        counts: their statements.
         busy: seconds in which statements ran.
         reached: when the last of them ended.
         overlapping: two statements ran at once; sums do not do.
     """
 
-    __slots__ = ("busy", "calls", "numbers", "overlapping", "reached", "spans")
+    __slots__ = ("busy", "counts", "holds", "numbers", "overlapping", "reached", "spans")
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Call, Batch]] = []
+        self.holds: dict[int, Any] = {}
         self.spans: dict[int, Span] = {}
         self.numbers: dict[int, int] = {}
+        self.counts: list[int] = []
         self.busy = 0.0
         self.reached = 0.0
         self.overlapping = False
 
-    def number(self, span: Span, control: bool) -> int | None:
-        """Note a statement's transaction, and return its number; None for autocommit and transaction control."""
+    def pass_by(self, hold: Hold | None, span: Span | None, control: bool) -> int | None:
+        """Note a statement's connection and transaction; the number of this, None for autocommit and control."""
+        self.holds[id(hold)] = hold
+        if span is None:
+            return None
         key = id(span)
         self.spans[key] = span
-        return None if control or span.autocommit else self.numbers.setdefault(key, len(self.numbers))
+        if control or span.autocommit:
+            return None
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.numbers[key] = len(self.counts)
+            self.counts.append(0)
+        return number
 
     def database_seconds(self, rows: list[Row], window: Window) -> float:
         """Return the seconds in which statements, commits and rollbacks ran; a union where sums do not do."""
@@ -58,30 +70,24 @@ class Ledger:
 
     def transactions(self, window: Window) -> tuple[Transaction, ...]:
         """Return them in the order of their first statements."""
-        counts = [0] * len(self.numbers)
-        for _, batch in self.calls:
-            if batch.transaction is not None:
-                counts[batch.transaction] += len(batch.places)
         found = []
         for key, number in self.numbers.items():
-            found.append(_transaction(self.spans[key], counts[number], window))
+            found.append(_transaction(self.spans[key], self.counts[number], window))
         return tuple(found)
 
     def connections(self, rows: list[Row], checked_out: list[Hold], window: Window) -> tuple[Checkout, ...]:
         """Return them in the order in which they were handed out."""
-        holds: dict[int, Hold] = {}
+        holds = self.holds
+        if len(holds) == 1 and not self.overlapping:
+            seconds = dict.fromkeys(holds, self.busy)
+        else:
+            seconds = _busy_by_hold(rows, window)
         for hold in checked_out:
             holds[id(hold)] = hold
-        seconds = _busy_by_hold(rows, window) if self.overlapping else {}
-        for call, batch in self.calls:
-            if call.hold is not None:
-                key = id(call.hold)
-                holds[key] = call.hold
-                if not self.overlapping:
-                    seconds[key] = seconds.get(key, 0.0) + sum(batch.elapsed)
+        holds.pop(id(None), None)
         found = []
-        for hold in sorted(holds.values(), key=_got) if len(holds) > 1 else holds.values():
-            found.append(_checkout(hold, seconds.get(id(hold), 0.0), window))
+        for key in sorted(holds, key=lambda key: holds[key].got) if len(holds) > 1 else holds:
+            found.append(_checkout(holds[key], seconds.get(key, 0.0), window))
         return tuple(found)
 
 
@@ -128,10 +134,6 @@ def _union(busy: list[Interval]) -> float:
             total += end - max(start, reached)
             reached = end
     return total
-
-
-def _got(hold: Hold) -> float:
-    return hold.got
 
 
 def _transaction(span: Span, count: int, window: Window) -> Transaction:

@@ -109,20 +109,16 @@ class Index:
         self._lay_out(sqls, shapes, stacks, relations)
 
     def _sum_up(self, recorded: Recorded) -> None:
-        """Take what is needed for a verdict from the batches; columns are made when somebody asks for them."""
-        seconds, total_rows = 0.0, 0
+        """Take what is needed for a verdict from columns that are there; others are made when a rule asks for them."""
         blocking = ignores = special = False
-        for batch in recorded.batches:
-            _, _, many, _, _, load, _, _, _, blocks, _, ignored, _, _, _, elapsed, rows, _ = batch
-            seconds += sum(elapsed)
-            total_rows += sum(rows) if -1 not in rows else sum([count for count in rows if count > 0])
+        for _, _, many, _, _, load, _, _, _, blocks, _, ignored, _ in recorded.calls:
             if many or load == "eager":
                 special = True
             if blocks:
                 blocking = True
             if ignored:
                 ignores = True
-        self.seconds, self.total_rows, self.total_size = seconds, total_rows, 0
+        self.seconds, self.total_rows, self.total_size = sum(recorded.elapsed), recorded.rows(), 0
         self.failing, self.blocking, self.ignored = False, blocking, ignores
         self.plain = not (special or ignores)
         column = recorded.column

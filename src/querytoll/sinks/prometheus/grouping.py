@@ -21,7 +21,7 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
         Of each group its shape, its engine, the seconds of each statement, and the rows of all.
     """
     if isinstance(statements, Recorded):
-        return _of_batches(statements)
+        return _of_columns(statements)
     of_shape, of_engine, of_elapsed, of_rows, of_error = _FIELDS
     shape, engine, rows = statements[0][of_shape], statements[0][of_engine], 0
     elapsed: list[float] = []
@@ -50,20 +50,27 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
     return groups, failed
 
 
-def _of_batches(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
-    """Do the same for statements that are sorted already, but for those that different lines sent."""
-    groups: list[list[Any]] = []
-    known: dict[tuple[int, str], list[Any]] = {}
-    for batch in recorded.batches:
-        _, shape, _, _, _, _, _, _, engine, _, _, _, _, _, _, elapsed, rows, _ = batch
-        number = sum(rows) if -1 not in rows else sum([count for count in rows if count > 0])
-        key = (id(shape), engine)
-        group = known.get(key)
-        if group is None:
-            group = known[key] = [shape, engine, elapsed.copy(), number]
-            groups.append(group)
-        else:
-            group[2] += elapsed
-            group[3] += number
+def _of_columns(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
+    """Do the same for statements that are not made yet."""
+    last, rows = recorded.sent[0], 0
+    elapsed: list[float] = []
+    group: list[Any] = [last.shape, last.engine, elapsed, 0]
+    groups = [group]
+    known = {(id(last.shape), last.engine): group}
+    for sent, seconds, count in zip(recorded.sent, recorded.elapsed, recorded.counts):  # noqa: B905 - at a tenth more
+        if sent is not last:
+            group[3] += rows
+            last, rows = sent, 0
+            key = (id(sent.shape), sent.engine)
+            if key in known:
+                group = known[key]
+            else:
+                group = known[key] = [sent.shape, sent.engine, [], 0]
+                groups.append(group)
+            elapsed = group[2]
+        elapsed.append(seconds)
+        if count > 0:
+            rows += count
+    group[3] += rows
     failed = [recorded[place] for place, odd in recorded.odd.items() if odd.error is not None] if recorded.odd else []
     return groups, failed
