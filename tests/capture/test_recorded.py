@@ -72,7 +72,6 @@ def _sent(draw: st.DrawFn, number: int) -> Sent:
         relation=draw(st.sampled_from([None, "Order.items"])),
         load=draw(st.sampled_from([None, "lazy"])),
         transaction=draw(st.sampled_from([None, number])),
-        phase="endpoint",
         engine="shop",
         blocking=draw(st.booleans()),
         detached=False,

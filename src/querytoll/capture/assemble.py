@@ -11,16 +11,13 @@ from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.ledger import Ledger, busy_so_far, ended_at
 from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
-from querytoll.capture.recorded import Odd, Recorded, Sent, new
+from querytoll.capture.recorded import Function, Odd, Recorded, Sent, new, phase_of
 from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
 from querytoll.model import Checkout, Loaded, Phase, Site, Statement, Trace, Transaction, Unread
-
-Function = tuple[str, str]
-"""File and qualified name."""
 
 
 @dataclass(slots=True)
@@ -51,11 +48,7 @@ class Request:
             return "background"
         if moment >= self.response_began:
             return "response"
-        if self.dependencies:
-            for site in stack:
-                if (site.file, site.function) in self.dependencies:
-                    return "dependency"
-        return "endpoint"
+        return phase_of(stack, self.dependencies)
 
 
 def assemble(window: Window, request: Request | None = None, *, max_sql_length: int = 20_000) -> Trace:
@@ -123,11 +116,11 @@ def _recorded(
                 ledger.counts[ordinal] += len(sent) - mark
             mark = len(sent)
             key = id(call)
-            common = known.get(key) or known.setdefault(key, _sent(call, ledger, request, max_sql_length))
+            common = known.get(key) or known.setdefault(key, _sent(call, ledger, max_sql_length))
             control, ordinal = common.shape.control, common.transaction
             waits = bool(stalls) and call.tap.is_async
         if rare is not plain or waits or (started >= response_began and not call.detached):
-            ended, count, noted = _odd(call, common, started, ended, count, rare, window, request, stalls)
+            ended, count, noted = _odd(call, started, ended, count, rare, window, request, stalls)
             if noted is not None and not control:
                 odd[len(sent)] = noted
         elapsed = ended - started
@@ -145,12 +138,12 @@ def _recorded(
     if ordinal is not None:
         ledger.counts[ordinal] += len(sent) - mark
     ledger.busy, ledger.reached = busy, reached
-    return Recorded(sent, list(known.values()), starts, seconds, counts, values, odd)
+    return Recorded(sent, list(known.values()), starts, seconds, counts, values, odd, request.dependencies)
 
 
-def _sent(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> Sent:
+def _sent(call: Call, ledger: Ledger, max_sql_length: int) -> Sent:
     """Return what a call's statements share."""
-    sql, subject, stack = call.sql, call.subject, call.stack
+    sql, subject = call.sql, call.subject
     what = shape(sql)
     name = relation(subject) if subject is not None else None
     return new(
@@ -159,11 +152,10 @@ def _sent(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> 
             sql if len(sql) <= max_sql_length else sql[:max_sql_length],
             what,
             call.many,
-            stack,
+            call.stack,
             name,
             subject[1] if subject is not None and name is not None else None,
             ledger.pass_by(call.hold, call.span, what.control),
-            "background" if call.detached else request.phase(float("-inf"), stack),
             call.tap.name,
             call.blocking,
             call.detached,
@@ -175,7 +167,6 @@ def _sent(call: Call, ledger: Ledger, request: Request, max_sql_length: int) -> 
 
 def _odd(
     call: Call,
-    sent: Sent,
     started: float,
     ended: float,
     count: int,
@@ -191,9 +182,10 @@ def _odd(
         count, error = rare.stream.rows, rare.stream.error or error
     if call.tap.is_async:
         stalled = max(stalled, overlap(started, ended, stalls))
-    phase: Phase = sent.phase if call.detached else request.phase(started, call.stack)
+    usual = phase_of(call.stack, request.dependencies, detached=call.detached)
+    phase = usual if call.detached else request.phase(started, call.stack)
     noted = Odd(phase, stalled, rare.stream is not None, error, rare.entities or None, rare.size or None)
-    return ended, count, noted if noted != Odd(sent.phase) else None
+    return ended, count, noted if noted != Odd(usual) else None
 
 
 def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:

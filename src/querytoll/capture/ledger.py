@@ -27,7 +27,7 @@ class Ledger:
         overlapping: two statements ran at once; sums do not do.
     """
 
-    __slots__ = ("busy", "counts", "holds", "numbers", "overlapping", "reached", "spans")
+    __slots__ = ("_hold", "_number", "_span", "busy", "counts", "holds", "numbers", "overlapping", "reached", "spans")
 
     def __init__(self) -> None:
         self.holds: dict[int, Any] = {}
@@ -37,9 +37,15 @@ class Ledger:
         self.busy = 0.0
         self.reached = 0.0
         self.overlapping = False
+        self._hold: object = self
+        self._span: Span | None = None
+        self._number: int | None = None
 
     def pass_by(self, hold: Hold | None, span: Span | None, control: bool) -> int | None:
         """Note a statement's connection and transaction; the number of this, None for autocommit and control."""
+        if hold is self._hold and span is self._span and not control:
+            return self._number  # as of the one before, most often
+        self._hold, self._span, self._number = hold, span, None
         self.holds[id(hold)] = hold
         if span is None:
             return None
@@ -51,6 +57,7 @@ class Ledger:
         if number is None:
             number = self.numbers[key] = len(self.counts)
             self.counts.append(0)
+        self._number = number
         return number
 
     def database_seconds(self, rows: list[Row], window: Window) -> float:

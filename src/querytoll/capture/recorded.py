@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, overload
 
@@ -16,7 +16,7 @@ _MAX_ASKED: Final = 8
 
 
 class Sent(NamedTuple):
-    """What the statements of one call share; as in `Statement`, the phase of those that are not `Odd`."""
+    """What the statements of one call share; as in `Statement`."""
 
     sql: str
     shape: Shape
@@ -25,7 +25,6 @@ class Sent(NamedTuple):
     relation: str | None
     load: Load | None
     transaction: int | None
-    phase: Phase
     engine: str
     blocking: bool
     detached: bool
@@ -43,6 +42,9 @@ class Odd(NamedTuple):
     entities: int | None = None
     size: int | None = None
 
+
+Function = tuple[str, str]
+"""File and qualified name."""
 
 _PLACES: Final = {name: at for at, name in enumerate(Sent._fields)}
 _BINDS: Final = {name: at for at, name in enumerate(("binds", "bind_digests", "bind_count"))}
@@ -62,9 +64,10 @@ class Recorded(Sequence[Statement]):
         counts: rows of each; -1 where they are not known.
         binds: of each.
         odd: by place.
+        dependencies: functions that ran before the endpoint, for it.
     """
 
-    __slots__ = ("_asked", "_made", "binds", "calls", "counts", "elapsed", "odd", "sent", "started")
+    __slots__ = ("_asked", "_made", "binds", "calls", "counts", "dependencies", "elapsed", "odd", "sent", "started")
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Recorded(Sequence[Statement]):
         counts: list[int],
         binds: list[Binds],
         odd: dict[int, Odd],
+        dependencies: Collection[Function] = (),
     ) -> None:
         self.sent = sent
         self.calls = calls
@@ -83,6 +87,7 @@ class Recorded(Sequence[Statement]):
         self.counts = counts
         self.binds = binds
         self.odd = odd
+        self.dependencies = dependencies
         self._made: tuple[Statement, ...] | None = None
         self._asked = 0
 
@@ -98,7 +103,9 @@ class Recorded(Sequence[Statement]):
             return self.all()[at]
         self._asked += 1
         odd = self.odd.get(at % len(self.sent)) if self.odd else None
-        return _statement(self.sent[at], self.started[at], self.elapsed[at], self.counts[at], self.binds[at], odd)
+        sent = self.sent[at]
+        phase = phase_of(sent.stack, self.dependencies, detached=sent.detached)
+        return _statement(sent, self.started[at], self.elapsed[at], self.counts[at], self.binds[at], phase, odd)
 
     def __iter__(self) -> Iterator[Statement]:
         return iter(self.all())
@@ -118,13 +125,19 @@ class Recorded(Sequence[Statement]):
     def all(self) -> tuple[Statement, ...]:
         """Return them, made now if nobody has asked before."""
         if self._made is None:
+            phases, odd = self._phases(), self.odd
             columns = zip(self.sent, self.started, self.elapsed, self.counts, self.binds, strict=True)
-            self._made = tuple([_statement(*each, self.odd.get(place)) for place, each in enumerate(columns)])
+            self._made = tuple([_statement(*each, phases[place], odd.get(place)) for place, each in enumerate(columns)])
         return self._made
+
+    def _phases(self) -> list[Phase]:
+        """Return the phase of each, as far as it is not odd."""
+        known = {id(call): phase_of(call.stack, self.dependencies, detached=call.detached) for call in self.calls}
+        return [known[id(sent)] for sent in self.sent]
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return one field of all statements."""
-        if name in _PLACES and (name != "phase" or not self.odd):
+        if name in _PLACES:
             return tuple(map(itemgetter(_PLACES[name]), self.sent))
         if name in _BINDS:
             return tuple(map(itemgetter(_BINDS[name]), self.binds))
@@ -134,15 +147,30 @@ class Recorded(Sequence[Statement]):
             return tuple(self.elapsed)
         if name == "rows":
             return tuple([count if count >= 0 else None for count in self.counts])
-        return tuple(map(attrgetter(name), self.all())) if self.odd else (getattr(_USUAL, name),) * len(self.sent)
+        if self.odd:
+            return tuple(map(attrgetter(name), self.all()))
+        return tuple(self._phases()) if name == "phase" else (getattr(_USUAL, name),) * len(self.sent)
 
     def rows(self) -> int:
         """Return the rows of all statements, as far as they are known."""
         return sum(self.counts) if -1 not in self.counts else sum([count for count in self.counts if count > 0])
 
 
-def _statement(sent: Sent, started: float, elapsed: float, count: int, binds: Binds, odd: Odd | None) -> Statement:
-    sql, shape, many, stack, relation, load, transaction, usual, engine, blocking, detached, ignored, window = sent
+def phase_of(stack: tuple[Site, ...], dependencies: Collection[Function], *, detached: bool = False) -> Phase:
+    """Tell in which part of a request a statement started before the response did."""
+    if detached:
+        return "background"
+    if dependencies:
+        for site in stack:
+            if (site.file, site.function) in dependencies:
+                return "dependency"
+    return "endpoint"
+
+
+def _statement(
+    sent: Sent, started: float, elapsed: float, count: int, binds: Binds, usual: Phase, odd: Odd | None
+) -> Statement:
+    sql, shape, many, stack, relation, load, transaction, engine, blocking, detached, ignored, window = sent
     phase, stall, streamed, error, entities, size = odd or (usual, 0.0, False, None, None, None)
     digest, digests, values = binds
     rows = count if count >= 0 else None

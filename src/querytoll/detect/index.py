@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from querytoll.capture.recorded import Recorded
+from querytoll.capture.recorded import Recorded, Sent
 from querytoll.detect.layout import layout_of
 from querytoll.model import Shape, Site, Statement, Trace
 
@@ -15,20 +15,30 @@ started: Final = itemgetter(Statement._fields.index("started"))
 """Orders statements by their start; a function would cost twice as much."""
 _FIRST: Final = itemgetter(0)
 _NO_COLUMNS: Final = ((),) * len(Statement._fields)
-_COLUMNS: Final = {
-    "started": "started",
-    "elapsed": "elapsed",
-    "rows": "rows",
-    "many": "many",
-    "loads": "load",
-    "binds": "binds",
-    "transactions": "transaction",
-    "errors": "error",
-    "engines": "engine",
-    "bind_counts": "bind_count",
-    "sizes": "size",
-}
-"""Attributes of an index that are columns, and their fields."""
+_SQL, _SHAPE, _STACK, _RELATION = (
+    itemgetter(Sent._fields.index(name)) for name in ("sql", "shape", "stack", "relation")
+)
+
+
+class _Column:
+    """A column that is made when a rule asks for it; from then on, or where it was set, a plain attribute.
+
+    As `cached_property`, without its lock.
+    """
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, index: Any, owner: type) -> Any:
+        column = index.__dict__[self._name] = index.statements.column(self._field)
+        return column
+
+
+def _column(field: str) -> Any:
+    return _Column(field)
 
 
 class Index:
@@ -46,25 +56,18 @@ class Index:
         seconds, total_rows, total_size: sums, which no single statement exceeds.
     """
 
-    __slots__ = (
-        "_changes", "_claims", "_differing", "_failed_transactions", "_ordered", "_resets", "_within", "bind_counts",
-        "binds", "blocking", "elapsed", "engines", "errors", "failing", "ignored", "inlined", "layout", "loads", "many",
-        "plain", "repeated", "rows", "seconds", "size", "sizes", "sqls", "started", "statements", "total_rows",
-        "total_size", "trace", "transactions", "written",
-    )  # fmt: skip
-
     sqls: Sequence[str]
-    started: Sequence[float]
-    elapsed: Sequence[float]
-    rows: Sequence[int | None]
-    many: Sequence[bool]
-    loads: Sequence[str | None]
-    binds: Sequence[int]
-    transactions: Sequence[int | None]
-    errors: Sequence[str | None]
-    engines: Sequence[str]
-    bind_counts: Sequence[int]
-    sizes: Sequence[int | None]
+    started: Sequence[float] = _column("started")
+    elapsed: Sequence[float] = _column("elapsed")
+    rows: Sequence[int | None] = _column("rows")
+    many: Sequence[bool] = _column("many")
+    loads: Sequence[str | None] = _column("load")
+    binds: Sequence[int] = _column("binds")
+    transactions: Sequence[int | None] = _column("transaction")
+    errors: Sequence[str | None] = _column("error")
+    engines: Sequence[str] = _column("engine")
+    bind_counts: Sequence[int] = _column("bind_count")
+    sizes: Sequence[int | None] = _column("size")
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -111,27 +114,24 @@ class Index:
     def _sum_up(self, recorded: Recorded) -> None:
         """Take what is needed for a verdict from columns that are there; others are made when a rule asks for them."""
         blocking = ignores = special = False
-        for _, _, many, _, _, load, _, _, _, blocks, _, ignored, _ in recorded.calls:
-            if many or load == "eager":
+        for call in recorded.calls:
+            if call.many or call.load == "eager":
                 special = True
-            if blocks:
+            if call.blocking:
                 blocking = True
-            if ignored:
+            if call.ignored:
                 ignores = True
         self.seconds, self.total_rows, self.total_size = sum(recorded.elapsed), recorded.rows(), 0
         self.failing, self.blocking, self.ignored = False, blocking, ignores
         self.plain = not (special or ignores)
-        column = recorded.column
-        self.sqls = sqls = column("sql")
-        self._lay_out(sqls, column("shape"), column("stack"), column("relation"))
-
-    def __getattr__(self, name: str) -> Any:
-        # Reached for slots that were not filled.
-        if name not in _COLUMNS:
-            raise AttributeError(name)
-        column = self.statements.column(_COLUMNS[name])  # type: ignore[attr-defined]
-        setattr(self, name, column)
-        return column
+        sent = recorded.sent
+        if len(recorded.calls) == 1:
+            size, call = self.size, recorded.calls[0]
+            self.sqls = sqls = (call.sql,) * size
+            self._lay_out(sqls, (call.shape,) * size, (call.stack,) * size, (call.relation,) * size)
+        else:
+            self.sqls = sqls = tuple(map(_SQL, sent))
+            self._lay_out(sqls, tuple(map(_SHAPE, sent)), tuple(map(_STACK, sent)), tuple(map(_RELATION, sent)))
 
     def _lay_out(
         self,
