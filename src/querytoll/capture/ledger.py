@@ -45,7 +45,6 @@ class Ledger:
         """Note a statement's connection and transaction; the number of this, None for autocommit and control."""
         if hold is self._hold and span is self._span and not control:
             return self._number  # as of the one before, most often
-        self._hold, self._span, self._number = hold, span, None
         self.holds[id(hold)] = hold
         if span is None:
             return None
@@ -57,7 +56,7 @@ class Ledger:
         if number is None:
             number = self.numbers[key] = len(self.counts)
             self.counts.append(0)
-        self._number = number
+        self._hold, self._span, self._number = hold, span, number
         return number
 
     def database_seconds(self, rows: list[Row], window: Window) -> float:
