@@ -10,74 +10,79 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytoll.capture.recorded import Odd, Recorded, Sent
+from querytoll.capture.calls import Call
+from querytoll.capture.recorded import Odd, Recorded
+from querytoll.capture.stays import Span, Tap
 from querytoll.fingerprint import shape
 from querytoll.model import Site, Statement
 
+TAP: Final = Tap("shop", is_async=True)
 HERE: Final = Site("/app/orders.py", 7, "show")
+SESSION: Final = Site("/app/session.py", 3, "get_session")
 TEXTS: Final = ("SELECT * FROM orders", "UPDATE orders SET n = 1", "SELECT 1")
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
     """A recording, and its statements as they are known from elsewhere."""
-    calls = [_sent(draw, number) for number in range(draw(st.integers(1, 4)))]
+    spans = [Span(TAP, 0.0, (), autocommit=False) for _ in range(2)]
+    known = [_call(draw, spans) for _ in range(draw(st.integers(1, 4)))]
     size = draw(st.integers(1, 12))
-    sent = [draw(st.sampled_from(calls)) for _ in range(size)]
-    started = [draw(st.floats(0, 9)) for _ in range(size)]
-    elapsed = [draw(st.floats(0, 9)) for _ in range(size)]
-    counts = [draw(st.integers(-1, 3)) for _ in range(size)]
-    binds = [(draw(st.integers()), (1, 2), 2) for _ in range(size)]
-    places = draw(st.sets(st.integers(0, size - 1), max_size=3))
-    odd = {place: Odd("response", 0.5, streamed=True, error="42P01", entities=3, size=40) for place in places}
+    recorded = Recorded({id(spans[0]): 0, id(spans[1]): 1}, {(SESSION.file, SESSION.function)}, 10)
+    recorded.calls += [draw(st.sampled_from(known)) for _ in range(size)]
+    recorded.started += [draw(st.floats(0, 9)) for _ in range(size)]
+    recorded.elapsed += [draw(st.floats(0, 9)) for _ in range(size)]
+    recorded.counts += [draw(st.integers(-1, 3)) for _ in range(size)]
+    recorded.binds += [(draw(st.integers()), (1, 2), 2) for _ in range(size)]
+    recorded.uniform = len(set(map(id, recorded.calls))) == 1
+    odd = draw(st.sets(st.integers(0, size - 1), max_size=3))
+    for place in odd:
+        recorded.odd[place] = Odd("response", 0.5, streamed=True, error="42P01", entities=3, size=40)
     expected = [
         Statement(
-            sql=each.sql,
-            shape=each.shape,
-            started=started[place],
-            elapsed=elapsed[place],
+            sql=call.sql[:10],
+            shape=shape(call.sql),
+            started=recorded.started[place],
+            elapsed=recorded.elapsed[place],
             stall=0.5 if place in odd else 0.0,
-            rows=counts[place] if counts[place] >= 0 else None,
-            many=each.many,
+            rows=recorded.counts[place] if recorded.counts[place] >= 0 else None,
+            many=call.many,
             streamed=place in odd,
-            stack=each.stack,
-            relation=each.relation,
-            load=each.load,
-            binds=binds[place][0],
-            transaction=each.transaction,
-            phase="response" if place in odd else "endpoint",
+            stack=call.stack,
+            relation=call.relation,
+            load=call.load,
+            binds=recorded.binds[place][0],
+            transaction=None if call.span is None else spans.index(call.span),
+            phase="response" if place in odd else "dependency" if SESSION in call.stack else "endpoint",
             error="42P01" if place in odd else None,
-            engine=each.engine,
-            blocking=each.blocking,
-            detached=each.detached,
-            ignored=each.ignored,
-            window=each.window,
+            engine="shop",
+            blocking=call.blocking,
+            detached=False,
+            ignored=(),
+            window=7,
             bind_digests=(1, 2),
             bind_count=2,
             entities=3 if place in odd else None,
             size=40 if place in odd else None,
         )
-        for place, each in enumerate(sent)
+        for place, call in enumerate(recorded.calls)
     ]
-    return Recorded(sent, calls, started, elapsed, counts, binds, odd), tuple(expected)
+    return recorded, tuple(expected)
 
 
-def _sent(draw: st.DrawFn, number: int) -> Sent:
-    sql = draw(st.sampled_from(TEXTS))
-    return Sent(
-        sql,
-        shape(sql),
+def _call(draw: st.DrawFn, spans: list[Span]) -> Call:
+    call = Call(
+        draw(st.sampled_from(TEXTS)),
+        draw(st.sampled_from([(), (HERE,), (SESSION, HERE)])),
+        TAP,
         many=draw(st.booleans()),
-        stack=draw(st.sampled_from([(), (HERE,)])),
-        relation=draw(st.sampled_from([None, "Order.items"])),
-        load=draw(st.sampled_from([None, "lazy"])),
-        transaction=draw(st.sampled_from([None, number])),
-        engine="shop",
+        span=draw(st.sampled_from([None, *spans])),
         blocking=draw(st.booleans()),
-        detached=False,
-        ignored=(),
-        window=number,
+        window=7,
     )
+    call.read()
+    call.relation, call.load = draw(st.sampled_from([(None, None), ("Order.items", "lazy")]))
+    return call
 
 
 @given(recordings(), st.lists(st.integers(-14, 14), max_size=12))

@@ -6,12 +6,10 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from querytoll.capture.binds import Binds
 from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.ledger import Ledger, busy_so_far, ended_at
-from querytoll.capture.orm import relation
 from querytoll.capture.reads import Returned
-from querytoll.capture.recorded import Function, Odd, Recorded, Sent, new, phase_of
+from querytoll.capture.recorded import Function, Odd, Recorded, new, phase_of
 from querytoll.capture.stalls import Interval, overlap
 from querytoll.capture.stays import Hold
 from querytoll.capture.stream import Stream
@@ -97,32 +95,34 @@ def _recorded(
     rows: list[Row], window: Window, ledger: Ledger, request: Request, stalls: list[Interval], max_sql_length: int
 ) -> Recorded:
     """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
-    sent: list[Sent] = []
-    starts: list[float] = []
-    seconds: list[float] = []
-    counts: list[int] = []
-    values: list[Binds] = []
-    odd: dict[int, Odd] = {}
-    known: dict[int, Sent] = {}
+    recorded = Recorded(ledger.numbers, request.dependencies, max_sql_length)
+    calls, starts, seconds = recorded.calls, recorded.started, recorded.elapsed
+    counts, values = recorded.counts, recorded.binds
     start, response_began, plain = window.started, request.response_began, PLAIN
     last: Call | None = None
+    ordinal: int | None = None
     reached, busy, mark = float("-inf"), 0.0, 0
     control = waits = False
-    ordinal: int | None = None
     for call, started, ended, count, binds, rare in rows:
         if call is not last:
+            if last is not None:
+                recorded.uniform = False
+                if ordinal is not None:
+                    ledger.counts[ordinal] += len(calls) - mark
+                mark = len(calls)
             last = call
-            if ordinal is not None:
-                ledger.counts[ordinal] += len(sent) - mark
-            mark = len(sent)
-            key = id(call)
-            common = known.get(key) or known.setdefault(key, _sent(call, ledger, max_sql_length))
-            control, ordinal = common.shape.control, common.transaction
-            waits = bool(stalls) and call.tap.is_async
+            control = _is_control(call)
+            ordinal = ledger.pass_by(call.hold, call.span, control)
+            if call.many or call.ignores or call.load == "eager":
+                recorded.plain = False
+                recorded.ignored = recorded.ignored or call.ignores != ()
+            if call.blocking:
+                recorded.blocking = True
+            waits = stalls != [] and call.tap.is_async
         if rare is not plain or waits or (started >= response_began and not call.detached):
-            ended, count, noted = _odd(call, started, ended, count, rare, window, request, stalls)
-            if noted is not None and not control:
-                odd[len(sent)] = noted
+            ended, count, odd = _odd(call, started, ended, count, rare, window, request, stalls)
+            if odd is not None and not control:
+                recorded.odd[len(calls)] = odd
         elapsed = ended - started
         if started >= reached:
             busy += elapsed
@@ -130,39 +130,22 @@ def _recorded(
         else:
             ledger.overlapping = True
         if not control:
-            sent.append(common)
+            calls.append(call)
             starts.append(started - start)
             seconds.append(elapsed)
             counts.append(count)
             values.append(binds)
     if ordinal is not None:
-        ledger.counts[ordinal] += len(sent) - mark
+        ledger.counts[ordinal] += len(calls) - mark
     ledger.busy, ledger.reached = busy, reached
-    return Recorded(sent, list(known.values()), starts, seconds, counts, values, odd, request.dependencies)
+    return recorded
 
 
-def _sent(call: Call, ledger: Ledger, max_sql_length: int) -> Sent:
-    """Return what a call's statements share."""
-    sql, subject = call.sql, call.subject
-    what = shape(sql)
-    name = relation(subject) if subject is not None else None
-    return new(
-        Sent,
-        (
-            sql if len(sql) <= max_sql_length else sql[:max_sql_length],
-            what,
-            call.many,
-            call.stack,
-            name,
-            subject[1] if subject is not None and name is not None else None,
-            ledger.pass_by(call.hold, call.span, what.control),
-            call.tap.name,
-            call.blocking,
-            call.detached,
-            call.ignores,
-            call.window,
-        ),
-    )
+def _is_control(call: Call) -> bool:
+    try:
+        return call.shape.control
+    except AttributeError:
+        return call.read().control
 
 
 def _odd(

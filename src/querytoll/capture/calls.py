@@ -6,10 +6,11 @@ import copy
 from typing import Final, NamedTuple
 
 from querytoll.capture.binds import Binds
-from querytoll.capture.orm import Subject
+from querytoll.capture.orm import Subject, relation
 from querytoll.capture.stays import Hold, Span, Tap
 from querytoll.capture.stream import Stream
-from querytoll.model import Ignore, Site
+from querytoll.fingerprint import shape
+from querytoll.model import Ignore, Load, Shape, Site
 
 
 class Call:
@@ -27,6 +28,7 @@ class Call:
         detached: its request had ended.
         ignores: rules that are ignored around it.
         window: serial number of its unit of work.
+        shape, relation, load: as in `Statement`, once it is read.
     """
 
     __slots__ = (
@@ -34,7 +36,10 @@ class Call:
         "detached",
         "hold",
         "ignores",
+        "load",
         "many",
+        "relation",
+        "shape",
         "span",
         "sql",
         "stack",
@@ -43,12 +48,13 @@ class Call:
         "window",
     )
 
+    shape: Shape
+
     def __init__(
         self,
         sql: str,
         stack: tuple[Site, ...],
         tap: Tap,
-        *,
         many: bool = False,
         subject: Subject | None = None,
         span: Span | None = None,
@@ -59,16 +65,26 @@ class Call:
         window: int = 0,
     ) -> None:
         self.sql = sql
-        self.many = many
         self.stack = stack
+        self.tap = tap
+        self.many = many
         self.subject = subject
         self.span = span
         self.hold = hold
-        self.tap = tap
         self.blocking = blocking
         self.detached = detached
         self.ignores = ignores
         self.window = window
+        self.relation: str | None = None
+        self.load: Load | None = None
+
+    def read(self) -> Shape:
+        """Find out what it says; left until its window has closed."""
+        self.shape = what = shape(self.sql)
+        if self.subject is not None:
+            self.relation = relation(self.subject)
+            self.load = self.subject[1] if self.relation is not None else None
+        return what
 
     def outliving(self) -> Call:
         """Return the same, sent after the request had ended."""

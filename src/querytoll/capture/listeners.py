@@ -25,7 +25,7 @@ from querytoll.capture.orm import LOAD_OPTIONS
 from querytoll.capture.pools import SEAT, Seat
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, get_scope
-from querytoll.capture.stays import Link, Span, Tap
+from querytoll.capture.stays import MAX_CALLS, Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import Window, detached, everywhere
 from querytoll.model import Site
@@ -204,8 +204,8 @@ def record(
         seat: Seat | None = None if pooled is None else pooled.record_info.get(SEAT)
         link = None if seat is None else seat.link
         known = None if link is None else link.calls.get(statement)
-        if known is None and not _is_to_be_seen(context):
-            return
+        if known is None and (connections.tap_of(context).own or not context.root_connection._allow_autobegin):
+            return  # of the profiler, or of SQLAlchemy on a new connection
         first = windows[0]
         stack = first.capture.sites.stack(_SKIP, statement)
         single = context.execute_style is _SINGLE and parameters is not _NOTHING
@@ -225,7 +225,7 @@ def record(
             ):
                 call = None
         if call is None:
-            call = _call(context, statement, stack, scope, first, started, single=single)
+            call = _call(context, statement, stack, scope, first, started, single)
         seconds = ended - started
         if error is None:
             rows = cursor.rowcount
@@ -253,13 +253,8 @@ def record(
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _is_to_be_seen(context: Any) -> bool:
-    """Tell whether a statement is the application's: not the profiler's own, nor of SQLAlchemy on a new connection."""
-    return not connections.tap_of(context).own and context.root_connection._allow_autobegin
-
-
 def _call(
-    context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, started: float, *, single: bool
+    context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, started: float, single: bool
 ) -> Call:
     """Note the call that a statement is the first of."""
     tap = connections.tap_of(context)
@@ -269,22 +264,17 @@ def _call(
         hold = link.hold
         span = link.span or _span(link, context, tap, started, stack)
     many = context.execute_style is not _SINGLE
-    call = Call(
-        _kept(first.rows, sql) if many and len(sql) >= _LONG_TEXT else sql,
-        stack,
-        tap,
-        many=many,
-        subject=orm.subject(context),
-        span=span,
-        hold=hold,
-        blocking=not tap.is_async and _on_a_loop(),
-        ignores=scope.ignores,
-        window=first.serial,
-    )
+    if many and len(sql) >= _LONG_TEXT:
+        sql = _kept(first.rows, sql)
+    subject = orm.subject(context)
+    blocking = not tap.is_async and _on_a_loop()
+    call = Call(sql, stack, tap, many, subject, span, hold, blocking, False, scope.ignores, first.serial)
     if single and link is not None:
         # What is loaded for an object holds on to it.
-        options = context.execution_options.get(LOAD_OPTIONS) if call.subject is None else _NOTHING
-        link.keep(call, options, context.compiled)
+        options = context.execution_options.get(LOAD_OPTIONS) if subject is None else _NOTHING
+        if len(link.calls) >= MAX_CALLS:
+            link.calls.clear()
+        link.calls[sql] = (call, options, context.compiled)
     return call
 
 

@@ -7,7 +7,8 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, overload
 
 from querytoll.capture.binds import Binds
-from querytoll.model import Ignore, Load, Phase, Shape, Site, Statement
+from querytoll.capture.calls import Call
+from querytoll.model import Phase, Site, Statement
 
 new: Final = tuple.__new__
 """To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
@@ -15,21 +16,8 @@ _MAX_ASKED: Final = 8
 """Statements that are made one by one; who asks for more is given one of all that are made at once."""
 
 
-class Sent(NamedTuple):
-    """What the statements of one call share; as in `Statement`."""
-
-    sql: str
-    shape: Shape
-    many: bool
-    stack: tuple[Site, ...]
-    relation: str | None
-    load: Load | None
-    transaction: int | None
-    engine: str
-    blocking: bool
-    detached: bool
-    ignored: tuple[Ignore, ...]
-    window: int
+Function = tuple[str, str]
+"""File and qualified name."""
 
 
 class Odd(NamedTuple):
@@ -43,11 +31,20 @@ class Odd(NamedTuple):
     size: int | None = None
 
 
-Function = tuple[str, str]
-"""File and qualified name."""
-
-_PLACES: Final = {name: at for at, name in enumerate(Sent._fields)}
-_BINDS: Final = {name: at for at, name in enumerate(("binds", "bind_digests", "bind_count"))}
+_OF_CALLS: Final = {
+    "shape": attrgetter("shape"),
+    "many": attrgetter("many"),
+    "stack": attrgetter("stack"),
+    "relation": attrgetter("relation"),
+    "load": attrgetter("load"),
+    "engine": attrgetter("tap.name"),
+    "blocking": attrgetter("blocking"),
+    "detached": attrgetter("detached"),
+    "ignored": attrgetter("ignores"),
+    "window": attrgetter("window"),
+}
+_OF_BINDS: Final = {"binds": itemgetter(0), "bind_digests": itemgetter(1), "bind_count": itemgetter(2)}
+_TEXT: Final = attrgetter("sql")
 _USUAL: Final = Odd("endpoint")
 
 
@@ -57,42 +54,63 @@ class Recorded(Sequence[Statement]):
     Most of a request's statements are counted and judged by columns, and nobody asks for one: to make it costs a fifth
     of recording it.
 
-    Args:
-        sent: what each shares with others of its call, which have the same object.
-        calls: these, each once, those of transaction control too.
+    Attributes:
+        calls: of each; those that one line sent have the same.
         started, elapsed: of each.
         counts: rows of each; -1 where they are not known.
         binds: of each.
         odd: by place.
-        dependencies: functions that ran before the endpoint, for it.
+        numbers: of transactions, by the id of the span.
+        uniform: all have the same call.
+        plain: none is a batch or an eager load, or has an ignore.
+        ignored: one has an ignore.
+        blocking: one is of a sync driver on an event loop.
     """
 
-    __slots__ = ("_asked", "_made", "binds", "calls", "counts", "dependencies", "elapsed", "odd", "sent", "started")
+    __slots__ = (
+        "_asked",
+        "_dependencies",
+        "_made",
+        "_max_sql_length",
+        "binds",
+        "blocking",
+        "calls",
+        "counts",
+        "elapsed",
+        "ignored",
+        "numbers",
+        "odd",
+        "plain",
+        "started",
+        "uniform",
+    )
 
     def __init__(
-        self,
-        sent: list[Sent],
-        calls: list[Sent],
-        started: list[float],
-        elapsed: list[float],
-        counts: list[int],
-        binds: list[Binds],
-        odd: dict[int, Odd],
-        dependencies: Collection[Function] = (),
+        self, numbers: dict[int, int], dependencies: Collection[Function] = (), max_sql_length: int = 20_000
     ) -> None:
-        self.sent = sent
-        self.calls = calls
-        self.started = started
-        self.elapsed = elapsed
-        self.counts = counts
-        self.binds = binds
-        self.odd = odd
-        self.dependencies = dependencies
+        """Begin with none.
+
+        Args:
+            numbers: of transactions.
+            dependencies: functions that ran before the endpoint, for it.
+            max_sql_length: characters that a `Statement` has of its text.
+        """
+        self.calls: list[Call] = []
+        self.started: list[float] = []
+        self.elapsed: list[float] = []
+        self.counts: list[int] = []
+        self.binds: list[Binds] = []
+        self.odd: dict[int, Odd] = {}
+        self.numbers = numbers
+        self.uniform = self.plain = True
+        self.ignored = self.blocking = False
+        self._dependencies = dependencies
+        self._max_sql_length = max_sql_length
         self._made: tuple[Statement, ...] | None = None
         self._asked = 0
 
     def __len__(self) -> int:
-        return len(self.sent)
+        return len(self.calls)
 
     @overload
     def __getitem__(self, at: int) -> Statement: ...
@@ -102,10 +120,8 @@ class Recorded(Sequence[Statement]):
         if self._made is not None or isinstance(at, slice) or self._asked == _MAX_ASKED:
             return self.all()[at]
         self._asked += 1
-        odd = self.odd.get(at % len(self.sent)) if self.odd else None
-        sent = self.sent[at]
-        phase = phase_of(sent.stack, self.dependencies, detached=sent.detached)
-        return _statement(sent, self.started[at], self.elapsed[at], self.counts[at], self.binds[at], phase, odd)
+        odd = self.odd.get(at % len(self.calls)) if self.odd else None
+        return self._statement(self.calls[at], self.started[at], self.elapsed[at], self.counts[at], self.binds[at], odd)
 
     def __iter__(self) -> Iterator[Statement]:
         return iter(self.all())
@@ -125,35 +141,70 @@ class Recorded(Sequence[Statement]):
     def all(self) -> tuple[Statement, ...]:
         """Return them, made now if nobody has asked before."""
         if self._made is None:
-            phases, odd = self._phases(), self.odd
-            columns = zip(self.sent, self.started, self.elapsed, self.counts, self.binds, strict=True)
-            self._made = tuple([_statement(*each, phases[place], odd.get(place)) for place, each in enumerate(columns)])
+            columns = zip(self.calls, self.started, self.elapsed, self.counts, self.binds, strict=True)
+            odd, made = self.odd, self._statement
+            self._made = tuple([made(*each, odd.get(place)) for place, each in enumerate(columns)])
         return self._made
-
-    def _phases(self) -> list[Phase]:
-        """Return the phase of each, as far as it is not odd."""
-        known = {id(call): phase_of(call.stack, self.dependencies, detached=call.detached) for call in self.calls}
-        return [known[id(sent)] for sent in self.sent]
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return one field of all statements."""
-        if name in _PLACES:
-            return tuple(map(itemgetter(_PLACES[name]), self.sent))
-        if name in _BINDS:
-            return tuple(map(itemgetter(_BINDS[name]), self.binds))
+        if name in _OF_CALLS:
+            field = _OF_CALLS[name]
+            return (field(self.calls[0]),) * len(self.calls) if self.uniform else tuple(map(field, self.calls))
+        if name in _OF_BINDS:
+            return tuple(map(_OF_BINDS[name], self.binds))
         if name == "started":
             return tuple(self.started)
         if name == "elapsed":
             return tuple(self.elapsed)
         if name == "rows":
             return tuple([count if count >= 0 else None for count in self.counts])
-        if self.odd:
+        if name in ("sql", "transaction", "phase") or self.odd:
             return tuple(map(attrgetter(name), self.all()))
-        return tuple(self._phases()) if name == "phase" else (getattr(_USUAL, name),) * len(self.sent)
+        return (getattr(_USUAL, name),) * len(self.calls)
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the whole texts of all statements."""
+        return (self.calls[0].sql,) * len(self.calls) if self.uniform else tuple(map(_TEXT, self.calls))
 
     def rows(self) -> int:
         """Return the rows of all statements, as far as they are known."""
         return sum(self.counts) if -1 not in self.counts else sum([count for count in self.counts if count > 0])
+
+    def _statement(
+        self, call: Call, started: float, elapsed: float, count: int, binds: Binds, odd: Odd | None
+    ) -> Statement:
+        phase, stall, streamed, error, entities, size = odd or (None, 0.0, False, None, None, None)
+        digest, digests, values = binds
+        return new(
+            Statement,
+            (
+                call.sql[: self._max_sql_length],
+                call.shape,
+                started,
+                elapsed,
+                stall,
+                count if count >= 0 else None,
+                call.many,
+                streamed,
+                call.stack,
+                call.relation,
+                call.load,
+                digest,
+                self.numbers.get(id(call.span)),
+                phase or phase_of(call.stack, self._dependencies, detached=call.detached),
+                error,
+                call.tap.name,
+                call.blocking,
+                call.detached,
+                call.ignores,
+                call.window,
+                digests,
+                values,
+                entities,
+                size,
+            ),
+        )
 
 
 def phase_of(stack: tuple[Site, ...], dependencies: Collection[Function], *, detached: bool = False) -> Phase:
@@ -165,19 +216,3 @@ def phase_of(stack: tuple[Site, ...], dependencies: Collection[Function], *, det
             if (site.file, site.function) in dependencies:
                 return "dependency"
     return "endpoint"
-
-
-def _statement(
-    sent: Sent, started: float, elapsed: float, count: int, binds: Binds, usual: Phase, odd: Odd | None
-) -> Statement:
-    sql, shape, many, stack, relation, load, transaction, engine, blocking, detached, ignored, window = sent
-    phase, stall, streamed, error, entities, size = odd or (usual, 0.0, False, None, None, None)
-    digest, digests, values = binds
-    rows = count if count >= 0 else None
-    return new(
-        Statement,
-        (
-            sql, shape, started, elapsed, stall, rows, many, streamed, stack, relation, load, digest, transaction,
-            phase, error, engine, blocking, detached, ignored, window, digests, values, entities, size,
-        ),
-    )  # fmt: skip

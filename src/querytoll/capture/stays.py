@@ -69,7 +69,8 @@ class Link:
     """A checked-out connection's hold and its open transaction; lives in the connection's seat.
 
     Attributes:
-        calls: the last of each statement, as `keep` takes it.
+        calls: the last of each statement, `MAX_CALLS` at most, with the options and the compiled statement that
+            SQLAlchemy had for it: with the same ones, it loads the same.
     """
 
     __slots__ = ("calls", "hold", "span")
@@ -78,14 +79,3 @@ class Link:
         self.hold = hold
         self.span: Span | None = None
         self.calls: dict[str, tuple[Call, object, object]] = {}
-
-    def keep(self, call: Call, options: object, compiled: object) -> None:
-        """Remember a call for the statement's next execution.
-
-        Args:
-            call: what was sent.
-            options, compiled: SQLAlchemy's; with the same ones, it loads the same.
-        """
-        if len(self.calls) >= MAX_CALLS:
-            self.calls.clear()
-        self.calls[call.sql] = (call, options, compiled)

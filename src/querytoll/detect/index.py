@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from querytoll.capture.recorded import Recorded, Sent
+from querytoll.capture.recorded import Recorded
 from querytoll.detect.layout import layout_of
 from querytoll.model import Shape, Site, Statement, Trace
 
@@ -15,9 +15,6 @@ started: Final = itemgetter(Statement._fields.index("started"))
 """Orders statements by their start; a function would cost twice as much."""
 _FIRST: Final = itemgetter(0)
 _NO_COLUMNS: Final = ((),) * len(Statement._fields)
-_SQL, _SHAPE, _STACK, _RELATION = (
-    itemgetter(Sent._fields.index(name)) for name in ("sql", "shape", "stack", "relation")
-)
 
 
 class _Column:
@@ -113,25 +110,12 @@ class Index:
 
     def _sum_up(self, recorded: Recorded) -> None:
         """Take what is needed for a verdict from columns that are there; others are made when a rule asks for them."""
-        blocking = ignores = special = False
-        for call in recorded.calls:
-            if call.many or call.load == "eager":
-                special = True
-            if call.blocking:
-                blocking = True
-            if call.ignored:
-                ignores = True
         self.seconds, self.total_rows, self.total_size = sum(recorded.elapsed), recorded.rows(), 0
-        self.failing, self.blocking, self.ignored = False, blocking, ignores
-        self.plain = not (special or ignores)
-        sent = recorded.sent
-        if len(recorded.calls) == 1:
-            size, call = self.size, recorded.calls[0]
-            self.sqls = sqls = (call.sql,) * size
-            self._lay_out(sqls, (call.shape,) * size, (call.stack,) * size, (call.relation,) * size)
-        else:
-            self.sqls = sqls = tuple(map(_SQL, sent))
-            self._lay_out(sqls, tuple(map(_SHAPE, sent)), tuple(map(_STACK, sent)), tuple(map(_RELATION, sent)))
+        self.failing, self.blocking, self.ignored = False, recorded.blocking, recorded.ignored
+        self.plain = recorded.plain
+        column = recorded.column
+        self.sqls = sqls = recorded.texts()
+        self._lay_out(sqls, column("shape"), column("stack"), column("relation"))
 
     def _lay_out(
         self,

@@ -52,20 +52,20 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
 
 def _of_columns(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
     """Do the same for statements that are not made yet."""
-    last, rows = recorded.sent[0], 0
+    last, rows = recorded.calls[0], 0
     elapsed: list[float] = []
-    group: list[Any] = [last.shape, last.engine, elapsed, 0]
+    group: list[Any] = [last.shape, last.tap.name, elapsed, 0]
     groups = [group]
-    known = {(id(last.shape), last.engine): group}
-    for sent, seconds, count in zip(recorded.sent, recorded.elapsed, recorded.counts):  # noqa: B905 - at a tenth more
-        if sent is not last:
+    known = {(id(last.shape), last.tap.name): group}
+    for call, seconds, count in zip(recorded.calls, recorded.elapsed, recorded.counts):  # noqa: B905 - at a tenth more
+        if call is not last:
             group[3] += rows
-            last, rows = sent, 0
-            key = (id(sent.shape), sent.engine)
+            last, rows = call, 0
+            key = (id(call.shape), call.tap.name)
             if key in known:
                 group = known[key]
             else:
-                group = known[key] = [sent.shape, sent.engine, [], 0]
+                group = known[key] = [call.shape, call.tap.name, [], 0]
                 groups.append(group)
             elapsed = group[2]
         elapsed.append(seconds)
