@@ -107,9 +107,9 @@ def _recorded(
         if call is not last:
             if last is not None:
                 recorded.uniform = False
-                if ordinal is not None:
-                    ledger.counts[ordinal] += len(calls) - mark
-                mark = len(calls)
+                if not control:
+                    _end_run(recorded, ledger, last, ordinal, len(calls) - mark)
+            mark = len(calls)
             last = call
             control = _is_control(call)
             ordinal = ledger.pass_by(call.hold, call.span, control)
@@ -135,10 +135,16 @@ def _recorded(
             seconds.append(elapsed)
             counts.append(count)
             values.append(binds)
-    if ordinal is not None:
-        ledger.counts[ordinal] += len(calls) - mark
+    if last is not None and not control:
+        _end_run(recorded, ledger, last, ordinal, len(calls) - mark)
     ledger.busy, ledger.reached = busy, reached
     return recorded
+
+
+def _end_run(recorded: Recorded, ledger: Ledger, call: Call, ordinal: int | None, size: int) -> None:
+    recorded.runs.append((call, size))
+    if ordinal is not None:
+        ledger.counts[ordinal] += size
 
 
 def _is_control(call: Call) -> bool:

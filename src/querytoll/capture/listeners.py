@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -216,7 +217,7 @@ def record(
                 call.span is not link.span
                 or call.window != first.serial
                 or call.ignores is not scope.ignores
-                or (call.stack is not stack and call.stack != stack)
+                or (call.stack is not stack and not _is_same(call.stack, stack))
                 or (not call.tap.is_async and call.blocking is not _on_a_loop())
                 or (
                     (compiled is not context.compiled or options is not context.execution_options.get(LOAD_OPTIONS))
@@ -276,6 +277,11 @@ def _call(
             link.calls.clear()
         link.calls[sql] = (call, options, context.compiled)
     return call
+
+
+def _is_same(stack: tuple[Site, ...], other: tuple[Site, ...]) -> bool:
+    """Tell whether stacks have the same sites; those of two instructions of a line are equal, and are not the same."""
+    return len(stack) == len(other) and all(map(is_, stack, other))
 
 
 def _on_a_loop() -> bool:

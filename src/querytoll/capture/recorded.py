@@ -44,7 +44,6 @@ _OF_CALLS: Final = {
     "window": attrgetter("window"),
 }
 _OF_BINDS: Final = {"binds": itemgetter(0), "bind_digests": itemgetter(1), "bind_count": itemgetter(2)}
-_TEXT: Final = attrgetter("sql")
 _USUAL: Final = Odd("endpoint")
 
 
@@ -61,6 +60,7 @@ class Recorded(Sequence[Statement]):
         binds: of each.
         odd: by place.
         numbers: of transactions, by the id of the span.
+        runs: calls, and how many statements of each follow one another.
         uniform: all have the same call.
         plain: none is a batch or an eager load, or has an ignore.
         ignored: one has an ignore.
@@ -81,6 +81,7 @@ class Recorded(Sequence[Statement]):
         "numbers",
         "odd",
         "plain",
+        "runs",
         "started",
         "uniform",
     )
@@ -102,6 +103,7 @@ class Recorded(Sequence[Statement]):
         self.binds: list[Binds] = []
         self.odd: dict[int, Odd] = {}
         self.numbers = numbers
+        self.runs: list[tuple[Call, int]] = []
         self.uniform = self.plain = True
         self.ignored = self.blocking = False
         self._dependencies = dependencies
@@ -162,10 +164,6 @@ class Recorded(Sequence[Statement]):
         if name in ("sql", "transaction", "phase") or self.odd:
             return tuple(map(attrgetter(name), self.all()))
         return (getattr(_USUAL, name),) * len(self.calls)
-
-    def texts(self) -> tuple[str, ...]:
-        """Return the whole texts of all statements."""
-        return (self.calls[0].sql,) * len(self.calls) if self.uniform else tuple(map(_TEXT, self.calls))
 
     def rows(self) -> int:
         """Return the rows of all statements, as far as they are known."""

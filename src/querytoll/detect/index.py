@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from querytoll.capture.recorded import Recorded
-from querytoll.detect.layout import layout_of
-from querytoll.model import Shape, Site, Statement, Trace
+from querytoll.detect.layout import Run, layout_of, runs_of
+from querytoll.model import Shape, Statement, Trace
 
 _CATALOGS: Final = ("pg_", "information_schema.", "alembic_version", "sqlite_")
 started: Final = itemgetter(Statement._fields.index("started"))
@@ -53,7 +53,7 @@ class Index:
         seconds, total_rows, total_size: sums, which no single statement exceeds.
     """
 
-    sqls: Sequence[str]
+    sqls: Sequence[str] = _column("sql")
     started: Sequence[float] = _column("started")
     elapsed: Sequence[float] = _column("elapsed")
     rows: Sequence[int | None] = _column("rows")
@@ -106,25 +106,20 @@ class Index:
         self.ignored = ignores = ignored.count(()) < size
         eager = loads.count(None) < size and "eager" in loads
         self.plain = not (failing or ignores or eager or many.count(False) < size)
-        self._lay_out(sqls, shapes, stacks, relations)
+        self._lay_out(runs_of(sqls, shapes, stacks, relations))
 
     def _sum_up(self, recorded: Recorded) -> None:
         """Take what is needed for a verdict from columns that are there; others are made when a rule asks for them."""
         self.seconds, self.total_rows, self.total_size = sum(recorded.elapsed), recorded.rows(), 0
         self.failing, self.blocking, self.ignored = False, recorded.blocking, recorded.ignored
         self.plain = recorded.plain
-        column = recorded.column
-        self.sqls = sqls = recorded.texts()
-        self._lay_out(sqls, column("shape"), column("stack"), column("relation"))
+        runs: list[Run] = []
+        for call, size in recorded.runs:
+            runs.append((call.sql, call.shape, call.stack, call.relation, size))
+        self._lay_out(runs)
 
-    def _lay_out(
-        self,
-        sqls: tuple[str, ...],
-        shapes: Sequence[Shape],
-        stacks: Sequence[tuple[Site, ...]],
-        relations: Sequence[str | None],
-    ) -> None:
-        self.layout = layout = layout_of(sqls, shapes, stacks, relations)
+    def _lay_out(self, runs: Sequence[Run]) -> None:
+        self.layout = layout = layout_of(runs)
         self.repeated, self.inlined, self.written = layout.repeated, layout.inlined, layout.written
 
     def resets(self) -> list[float]:

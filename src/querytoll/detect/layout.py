@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import chain, count
+from itertools import chain
 from operator import is_
 from typing import Final, NamedTuple
 
@@ -17,6 +17,8 @@ _SETTING: Final = ("SET", "RESET", "LISTEN")
 _MAX_LAYOUTS: Final = 1_000
 _MAX_STATEMENTS: Final = 200
 """Of a layout that is remembered."""
+Run = tuple[str, Shape, tuple[Site, ...], str | None, int]
+"""Text, shape, stack and relation of statements that follow one another, and how many there are."""
 
 
 class Calls:
@@ -62,9 +64,10 @@ class Layout:
     """The statements by shape and call path. Whoever gets a list from here leaves it as it is.
 
     Args:
-        shapes, stacks, relations: a column of the trace each.
+        runs: the statements, by what they are.
 
     Attributes:
+        size: how many.
         repeated: a fingerprint has more than one statement.
         inlined: a shape's text held literals.
         written: statements that write.
@@ -74,14 +77,12 @@ class Layout:
     """
 
     __slots__ = (
-        "_calls", "_claims", "_relations", "_resets", "_same", "_shapes", "_stacks", "inlined", "quiet_in", "reads",
-        "repeated", "told", "written",
+        "_calls", "_claims", "_resets", "_runs", "_same", "inlined", "quiet_in", "reads",
+        "repeated", "size", "told", "written",
     )  # fmt: skip
 
-    def __init__(
-        self, shapes: Sequence[Shape], stacks: Sequence[tuple[Site, ...]], relations: Sequence[str | None]
-    ) -> None:
-        self._shapes, self._stacks, self._relations = shapes, stacks, relations
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
         self._calls: list[Calls] | None = None
         self._same: dict[str, list[Calls]] = {}
         self._resets: list[int] = []
@@ -90,34 +91,32 @@ class Layout:
         self.told: dict[Hashable, Told] = {}
         self.quiet_in: object = None
         fingerprints: set[str] = set()
-        last: Shape | None = None
-        writes: tuple[str, ...] = ()
-        inlined, written = False, 0
-        for shape in shapes:
-            if shape is not last:
-                last = shape
-                fingerprints.add(shape.fingerprint)
-                writes = shape.writes
-                if shape.inlined:
-                    inlined = True
-            if writes:
-                written += 1
+        inlined, written, statements = False, 0, 0
+        for _, shape, _, _, size in runs:
+            fingerprints.add(shape.fingerprint)
+            statements += size
+            if shape.inlined:
+                inlined = True
+            if shape.writes:
+                written += size
         self.inlined, self.written = inlined, written
-        self.repeated = len(fingerprints) < len(shapes)
+        self.size = statements
+        self.repeated = len(fingerprints) < statements
 
-    def fits(
-        self, shapes: Sequence[Shape], stacks: Sequence[tuple[Site, ...]], relations: Sequence[str | None]
-    ) -> bool:
-        """Tell whether it is the layout of these columns, as long as its own.
+    def fits(self, runs: Sequence[Run]) -> bool:
+        """Tell whether it is the layout of runs with the same texts and sizes.
 
         Stacks have to be the same objects: sites of two instructions of a line are equal, and two call paths.
         """
-        return self._shapes == shapes and self._relations == relations and all(map(is_, self._stacks, stacks))
+        for (_, shape, stack, relation, _), (_, other, path, loaded, _) in zip(self._runs, runs, strict=True):
+            if stack is not path or shape is not other or relation != loaded:
+                return False
+        return True
 
     def calls(self) -> list[Calls]:
         """Return the statements by shape, stack and relation, in order of the first of each."""
         if self._calls is None:
-            found = _calls(self._shapes, self._stacks, self._relations)
+            found = _calls(self._runs)
             same: dict[str, list[Calls]] = {}
             resets: list[int] = []
             claims: list[int] = []
@@ -149,46 +148,59 @@ class Layout:
         return self._claims
 
 
-_layouts: Final[Recent[tuple[str, ...], Layout]] = Recent(_MAX_LAYOUTS)
+_layouts: Final[Recent[tuple[str | int, ...], Layout]] = Recent(_MAX_LAYOUTS)
 
 
-def layout_of(
-    sqls: tuple[str, ...],
-    shapes: Sequence[Shape],
-    stacks: Sequence[tuple[Site, ...]],
-    relations: Sequence[str | None],
-) -> Layout:
-    """Return the layout of columns; to find that of an earlier request costs a tenth of making one of ten statements.
+def layout_of(runs: Sequence[Run]) -> Layout:
+    """Return the layout of runs; to find that of an earlier request costs a tenth of making one of ten statements.
 
     Texts with literals are not remembered: they never come again.
     """
-    layout = _layouts.get(sqls) or _layouts.old.get(sqls)
-    if layout is not None and layout.fits(shapes, stacks, relations):
+    key: list[str | int] = []
+    for sql, _, _, _, size in runs:
+        key.append(sql)
+        key.append(size)
+    texts = tuple(key)
+    layout = _layouts.get(texts) or _layouts.old.get(texts)
+    if layout is not None and layout.fits(runs):
         return layout
-    layout = Layout(shapes, stacks, relations)
-    if len(sqls) <= _MAX_STATEMENTS and not layout.inlined:
-        _layouts.remember(sqls, layout, sum(map(len, set(sqls))))
+    layout = Layout(runs)
+    if layout.size <= _MAX_STATEMENTS and not layout.inlined:
+        _layouts.remember(texts, layout, sum(map(len, {run[0] for run in runs})))
     return layout
 
 
-def _calls(shapes: Iterable[Shape], stacks: Iterable[tuple[Site, ...]], relations: Iterable[str | None]) -> list[Calls]:
+def runs_of(
+    sqls: Iterable[str],
+    shapes: Iterable[Shape],
+    stacks: Iterable[tuple[Site, ...]],
+    relations: Iterable[str | None],
+) -> list[Run]:
+    """Return the runs of columns."""
+    runs: list[Run] = []
+    last: tuple[str, Shape, tuple[Site, ...], str | None] | None = None
+    size = 0
+    for each in zip(sqls, shapes, stacks, relations, strict=True):
+        if last is not None and not all(map(is_, each, last)):
+            runs.append((*last, size))
+            size = 0
+        last = each
+        size += 1
+    if last is not None:
+        runs.append((*last, size))
+    return runs
+
+
+def _calls(runs: Sequence[Run]) -> list[Calls]:
     known: dict[tuple[int, int, str | None], Calls] = {}
-    last_shape = last_stack = last_relation = places = None
-    first = place = 0
-    # Most statements are of the line of the one before; that they are the same objects is the cheapest to see.
-    for place, shape, stack, relation in zip(count(), shapes, stacks, relations):
-        if shape is not last_shape or stack is not last_stack or relation is not last_relation or places is None:
-            if place - first > 1 and places is not None:
-                places += range(first + 1, place)
-            first, last_shape, last_stack, last_relation = place, shape, stack, relation
-            key = id(shape), id(stack), relation
-            calls = known.get(key)
-            if calls is None:
-                calls = known[key] = Calls(shape, stack, relation)
-            places = calls.places
-            places.append(place)
-    if places is not None:
-        places += range(first + 1, place + 1)
+    at = 0
+    for _, shape, stack, relation, size in runs:
+        key = id(shape), id(stack), relation
+        calls = known.get(key)
+        if calls is None:
+            calls = known[key] = Calls(shape, stack, relation)
+        calls.places += range(at, at + size)
+        at += size
     return list(known.values())
 
 

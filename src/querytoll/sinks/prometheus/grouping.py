@@ -52,25 +52,22 @@ def grouped(statements: Sequence[tuple[Any, ...]]) -> tuple[list[list[Any]], lis
 
 def _of_columns(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
     """Do the same for statements that are not made yet."""
-    last, rows = recorded.calls[0], 0
-    elapsed: list[float] = []
-    group: list[Any] = [last.shape, last.tap.name, elapsed, 0]
-    groups = [group]
-    known = {(id(last.shape), last.tap.name): group}
-    for call, seconds, count in zip(recorded.calls, recorded.elapsed, recorded.counts):  # noqa: B905 - at a tenth more
-        if call is not last:
+    groups: list[list[Any]] = []
+    known: dict[tuple[int, str], list[Any]] = {}
+    elapsed, counts, at = recorded.elapsed, recorded.counts, 0
+    for call, size in recorded.runs:
+        shape, engine, end = call.shape, call.tap.name, at + size
+        rows = counts[at] if size == 1 else sum(counts[at:end])
+        if rows < 0 or (size > 1 and -1 in counts[at:end]):
+            rows = sum([count for count in counts[at:end] if count > 0])
+        key = (id(shape), engine)
+        if key in known:
+            group = known[key]
+            group[2] += elapsed[at:end]
             group[3] += rows
-            last, rows = call, 0
-            key = (id(call.shape), call.tap.name)
-            if key in known:
-                group = known[key]
-            else:
-                group = known[key] = [call.shape, call.tap.name, [], 0]
-                groups.append(group)
-            elapsed = group[2]
-        elapsed.append(seconds)
-        if count > 0:
-            rows += count
-    group[3] += rows
+        else:
+            group = known[key] = [shape, engine, elapsed[at:end], rows]
+            groups.append(group)
+        at = end
     failed = [recorded[place] for place, odd in recorded.odd.items() if odd.error is not None] if recorded.odd else []
     return groups, failed
