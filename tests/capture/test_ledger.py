@@ -34,9 +34,10 @@ class Entry:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        call, self.started, self.ended, self.rows, _, rare = row
+        call, self.started, self.ended, self.rows, _, rare, self.span = row
         self.sql, self.stack, self.tap = call.sql, call.stack, call.tap
-        self.span, self.hold, self.detached = call.span, call.hold, call.detached
+        self.detached = call.detached
+        self.hold = None if self.span is None else self.span.hold
         self.stream = rare.stream
 
 
@@ -46,9 +47,9 @@ def windows(draw: st.DrawFn) -> tuple[Window, list[Entry]]:
     window = Window(CAPTURE, "request", "GET /")
     window.started, window.ended, window.closed = float(draw(st.integers(0, 3))), float(END), True
     holds = [_hold(draw) for _ in range(draw(st.integers(0, 3)))]
-    spans = [_span(draw) for _ in range(draw(st.integers(0, 4)))]
-    calls = [_call(draw, [*holds, None], [*spans, None]) for _ in range(draw(st.integers(1, 5)))]
-    entries = [_entry(draw, window, calls) for _ in range(draw(st.integers(0, 8)))]
+    spans = [_span(draw, holds) for _ in range(draw(st.integers(0, 4)) if holds else 0)]
+    calls = [_call(draw) for _ in range(draw(st.integers(1, 5)))]
+    entries = [_entry(draw, window, calls, [*spans, None]) for _ in range(draw(st.integers(0, 8)))]
     entries.sort(key=lambda entry: entry.ended)
     for span in spans:
         _end(draw, span, [entry.ended for entry in entries if entry.span is span])
@@ -64,8 +65,9 @@ def _hold(draw: st.DrawFn) -> Hold:
     return hold
 
 
-def _span(draw: st.DrawFn) -> Span:
-    return Span(TAP, float(draw(st.integers(0, 30))), (HERE,), autocommit=draw(st.booleans()))
+def _span(draw: st.DrawFn, holds: list[Hold]) -> Span:
+    began, hold = float(draw(st.integers(0, 30))), draw(st.sampled_from(holds))
+    return Span(TAP, began, (HERE,), hold, autocommit=draw(st.booleans()))
 
 
 def _end(draw: st.DrawFn, span: Span, statements: list[float]) -> None:
@@ -76,24 +78,23 @@ def _end(draw: st.DrawFn, span: Span, statements: list[float]) -> None:
         span.outcome = "committed"
 
 
-def _call(draw: st.DrawFn, holds: list[Hold | None], spans: list[Span | None]) -> Call:
+def _call(draw: st.DrawFn) -> Call:
     return Call(
         draw(st.sampled_from(TEXTS)),
         draw(st.sampled_from(STACKS)),
         draw(st.sampled_from((TAP, ASYNC))),
-        span=draw(st.sampled_from(spans)),
-        hold=draw(st.sampled_from(holds)),
         detached=draw(st.integers(0, 5)) == 0,
         window=1,
     )
 
 
-def _entry(draw: st.DrawFn, window: Window, calls: list[Call]) -> Entry:
+def _entry(draw: st.DrawFn, window: Window, calls: list[Call], spans: list[Span | None]) -> Entry:
     started = window.started + draw(st.integers(0, 30))
     ended = started + draw(st.integers(0, 8))
     stream = _stream(draw, ended) if draw(st.integers(0, 3)) == 0 else None
     rare = PLAIN if stream is None else Rare(stream)
-    return Entry((draw(st.sampled_from(calls)), started, ended, draw(st.integers(-1, 3)), NONE, rare))
+    call, span = draw(st.sampled_from(calls)), draw(st.sampled_from(spans))
+    return Entry((call, started, ended, draw(st.integers(-1, 3)), NONE, rare, span))
 
 
 def _stream(draw: st.DrawFn, opened: float) -> Stream:

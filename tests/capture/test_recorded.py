@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from querytoll.capture.calls import Call
 from querytoll.capture.recorded import Odd, Recorded
-from querytoll.capture.stays import Span, Tap
+from querytoll.capture.stays import Tap
 from querytoll.fingerprint import shape
 from querytoll.model import Site, Statement
 
@@ -25,11 +25,15 @@ TEXTS: Final = ("SELECT * FROM orders", "UPDATE orders SET n = 1", "SELECT 1")
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
     """A recording, and its statements as they are known from elsewhere."""
-    spans = [Span(TAP, 0.0, (), autocommit=False) for _ in range(2)]
-    known = [_call(draw, spans) for _ in range(draw(st.integers(1, 4)))]
+    known = [_call(draw) for _ in range(draw(st.integers(1, 4)))]
     size = draw(st.integers(1, 12))
-    recorded = Recorded({id(spans[0]): 0, id(spans[1]): 1}, {(SESSION.file, SESSION.function)}, 10)
-    recorded.calls += [draw(st.sampled_from(known)) for _ in range(size)]
+    recorded = Recorded({(SESSION.file, SESSION.function)}, 10)
+    while len(recorded.calls) < size:
+        run = draw(st.sampled_from(known)), draw(st.integers(1, 3)), draw(st.sampled_from([None, 0, 1]))
+        recorded.runs.append(run)
+        recorded.calls += [run[0]] * run[1]
+    size = len(recorded.calls)
+    transactions = [number for _, times, number in recorded.runs for _ in range(times)]
     recorded.started += [draw(st.floats(0, 9)) for _ in range(size)]
     recorded.elapsed += [draw(st.floats(0, 9)) for _ in range(size)]
     recorded.counts += [draw(st.integers(-1, 3)) for _ in range(size)]
@@ -52,7 +56,7 @@ def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
             relation=call.relation,
             load=call.load,
             binds=recorded.binds[place][0],
-            transaction=None if call.span is None else spans.index(call.span),
+            transaction=transactions[place],
             phase="response" if place in odd else "dependency" if SESSION in call.stack else "endpoint",
             error="42P01" if place in odd else None,
             engine="shop",
@@ -70,13 +74,12 @@ def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
     return recorded, tuple(expected)
 
 
-def _call(draw: st.DrawFn, spans: list[Span]) -> Call:
+def _call(draw: st.DrawFn) -> Call:
     call = Call(
         draw(st.sampled_from(TEXTS)),
         draw(st.sampled_from([(), (HERE,), (SESSION, HERE)])),
         TAP,
         many=draw(st.booleans()),
-        span=draw(st.sampled_from([None, *spans])),
         blocking=draw(st.booleans()),
         window=7,
     )

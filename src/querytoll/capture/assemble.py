@@ -11,7 +11,7 @@ from querytoll.capture.ledger import Ledger, busy_so_far, ended_at
 from querytoll.capture.reads import Returned
 from querytoll.capture.recorded import Function, Odd, Recorded, new, phase_of
 from querytoll.capture.stalls import Interval, overlap
-from querytoll.capture.stays import Hold
+from querytoll.capture.stays import Span
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
@@ -95,24 +95,26 @@ def _recorded(
     rows: list[Row], window: Window, ledger: Ledger, request: Request, stalls: list[Interval], max_sql_length: int
 ) -> Recorded:
     """Return the statements, transaction control excepted; the loop runs for every statement of every request."""
-    recorded = Recorded(ledger.numbers, request.dependencies, max_sql_length)
+    recorded = Recorded(request.dependencies, max_sql_length)
     calls, starts, seconds = recorded.calls, recorded.started, recorded.elapsed
     counts, values = recorded.counts, recorded.binds
     start, response_began, plain = window.started, request.response_began, PLAIN
+    runs = recorded.runs
     last: Call | None = None
+    before: Span | None = None
     ordinal: int | None = None
     reached, busy, mark = float("-inf"), 0.0, 0
     control = waits = False
-    for call, started, ended, count, binds, rare in rows:
-        if call is not last:
-            if last is not None:
+    for call, started, ended, count, binds, rare, span in rows:
+        if call is not last or span is not before:
+            if last is not None and not control:
+                runs.append((last, len(calls) - mark, ordinal))
+            if call is not last and last is not None:
                 recorded.uniform = False
-                if not control:
-                    _end_run(recorded, ledger, last, ordinal, len(calls) - mark)
             mark = len(calls)
-            last = call
+            last, before = call, span
             control = _is_control(call)
-            ordinal = ledger.pass_by(call.hold, call.span, control)
+            ordinal = ledger.pass_by(span, control)
             if call.many or call.ignores or call.load == "eager":
                 recorded.plain = False
                 recorded.ignored = recorded.ignored or call.ignores != ()
@@ -120,7 +122,7 @@ def _recorded(
                 recorded.blocking = True
             waits = stalls != [] and call.tap.is_async
         if rare is not plain or waits or (started >= response_began and not call.detached):
-            ended, count, odd = _odd(call, started, ended, count, rare, window, request, stalls)
+            ended, count, odd = _odd(call, started, ended, count, rare, span, window, request, stalls)
             if odd is not None and not control:
                 recorded.odd[len(calls)] = odd
         elapsed = ended - started
@@ -136,15 +138,12 @@ def _recorded(
             counts.append(count)
             values.append(binds)
     if last is not None and not control:
-        _end_run(recorded, ledger, last, ordinal, len(calls) - mark)
+        runs.append((last, len(calls) - mark, ordinal))
+    for _, size, number in runs:
+        if number is not None:
+            ledger.counts[number] += size
     ledger.busy, ledger.reached = busy, reached
     return recorded
-
-
-def _end_run(recorded: Recorded, ledger: Ledger, call: Call, ordinal: int | None, size: int) -> None:
-    recorded.runs.append((call, size))
-    if ordinal is not None:
-        ledger.counts[ordinal] += size
 
 
 def _is_control(call: Call) -> bool:
@@ -160,6 +159,7 @@ def _odd(
     ended: float,
     count: int,
     rare: Rare,
+    span: Span | None,
     window: Window,
     request: Request,
     stalls: list[Interval],
@@ -167,7 +167,7 @@ def _odd(
     """Return when a statement ended, its rows, and what most statements have not."""
     stalled, error = 0.0, rare.error
     if rare.stream is not None:
-        ended, stalled = _streamed(rare.stream, call.hold, ended, window)
+        ended, stalled = _streamed(rare.stream, span, ended, window)
         count, error = rare.stream.rows, rare.stream.error or error
     if call.tap.is_async:
         stalled = max(stalled, overlap(started, ended, stalls))
@@ -177,9 +177,9 @@ def _odd(
     return ended, count, noted if noted != Odd(usual) else None
 
 
-def _streamed(stream: Stream, hold: Hold | None, ended: float, window: Window) -> tuple[float, float]:
+def _streamed(stream: Stream, span: Span | None, ended: float, window: Window) -> tuple[float, float]:
     """Return when a streamed result ended, and the seconds until then in which its reader did something else."""
-    until = ended_at(stream, hold, ended, window)
+    until = ended_at(stream, span, ended, window)
     return until, max(0.0, until - ended - stream.fetching)
 
 

@@ -7,22 +7,22 @@ from typing import Final, NamedTuple
 
 from querytoll.capture.binds import Binds
 from querytoll.capture.orm import Subject, relation
-from querytoll.capture.stays import Hold, Span, Tap
+from querytoll.capture.stays import Span, Tap
 from querytoll.capture.stream import Stream
 from querytoll.fingerprint import shape
 from querytoll.model import Ignore, Load, Shape, Site
 
 
 class Call:
-    """What executions of a statement share that one line sends over one connection: all but times, rows and values.
+    """What executions of a statement share that one line sends over one connection.
+
+    All but their times, rows, values and transactions.
 
     Attributes:
         sql: the text sent to the driver.
         many: an executemany or insertmanyvalues batch.
         stack: the application's frames.
         subject: what SQLAlchemy loads by it.
-        span: its transaction.
-        hold: its connection's stay.
         tap: its engine.
         blocking: a synchronous driver on the thread of a running event loop.
         detached: its request had ended.
@@ -34,13 +34,11 @@ class Call:
     __slots__ = (
         "blocking",
         "detached",
-        "hold",
         "ignores",
         "load",
         "many",
         "relation",
         "shape",
-        "span",
         "sql",
         "stack",
         "subject",
@@ -57,8 +55,6 @@ class Call:
         tap: Tap,
         many: bool = False,
         subject: Subject | None = None,
-        span: Span | None = None,
-        hold: Hold | None = None,
         blocking: bool = False,
         detached: bool = False,
         ignores: tuple[Ignore, ...] = (),
@@ -69,8 +65,6 @@ class Call:
         self.tap = tap
         self.many = many
         self.subject = subject
-        self.span = span
-        self.hold = hold
         self.blocking = blocking
         self.detached = detached
         self.ignores = ignores
@@ -111,6 +105,9 @@ class Rare(NamedTuple):
 
 PLAIN: Final = Rare()
 
-Row = tuple[Call, float, float, int, Binds, Rare]
+Row = tuple[Call, float, float, int, Binds, Rare, Span | None]
 """A statement as it was seen: its call, when it started and ended on the monotonic clock, its rows (-1: unknown), its
-values, and what few have. A plain tuple: a named one costs as much again as the rest of its recording."""
+values, what few have, and the transaction on a connection that is known.
+
+A plain tuple: a named one costs as much again as the rest of its recording.
+"""

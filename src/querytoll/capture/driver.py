@@ -91,6 +91,7 @@ def _record(
         _rows(name, result) if error is None else -1,
         binds,
         PLAIN if error is None else Rare(error=code_of(error)),
+        None,
     )
     for window in windows:
         if not window.closed:

@@ -27,7 +27,7 @@ class Ledger:
         overlapping: two statements ran at once; sums do not do.
     """
 
-    __slots__ = ("_hold", "_number", "_span", "busy", "counts", "holds", "numbers", "overlapping", "reached", "spans")
+    __slots__ = ("_number", "_span", "busy", "counts", "holds", "numbers", "overlapping", "reached", "spans")
 
     def __init__(self) -> None:
         self.holds: dict[int, Any] = {}
@@ -37,18 +37,18 @@ class Ledger:
         self.busy = 0.0
         self.reached = 0.0
         self.overlapping = False
-        self._hold: object = self
         self._span: Span | None = None
         self._number: int | None = None
 
-    def pass_by(self, hold: Hold | None, span: Span | None, control: bool) -> int | None:
+    def pass_by(self, span: Span | None, control: bool) -> int | None:
         """Note a statement's connection and transaction; the number of this, None for autocommit and control."""
-        if hold is self._hold and span is self._span and not control:
-            return self._number  # as of the one before, most often
-        self.holds[id(hold)] = hold
         if span is None:
+            self.holds[id(None)] = None
             return None
-        key = id(span)
+        if span is self._span and not control:
+            return self._number  # as of the one before, most often
+        key, hold = id(span), span.hold
+        self.holds[id(hold)] = hold
         self.spans[key] = span
         if control or span.autocommit:
             return None
@@ -56,7 +56,7 @@ class Ledger:
         if number is None:
             number = self.numbers[key] = len(self.counts)
             self.counts.append(0)
-        self._hold, self._span, self._number = hold, span, number
+        self._span, self._number = span, number
         return number
 
     def database_seconds(self, rows: list[Row], window: Window) -> float:
@@ -97,15 +97,15 @@ class Ledger:
         return tuple(found)
 
 
-def ended_at(stream: Stream, hold: Hold | None, ended: float, window: Window) -> float:
+def ended_at(stream: Stream, span: Span | None, ended: float, window: Window) -> float:
     """Return when a streamed statement ended: with its result, else its connection's stay, else the window."""
-    back = hold.back if hold is not None else None
+    back = span.hold.back if span is not None else None
     return stream.ended or back or window.ended or ended
 
 
 def busy_so_far(window: Window) -> float:
     """Return the seconds in which statements, commits and rollbacks ran."""
-    spans = {id(row[0].span): row[0].span for row in window.rows if row[0].span is not None}
+    spans = {id(row[-1]): row[-1] for row in window.rows if row[-1] is not None}
     return _union([*intervals(window.rows, window), *endings(spans.values())])
 
 
@@ -120,14 +120,15 @@ def endings(spans: Iterable[Span]) -> list[Interval]:
 
 
 def _interval(row: Row, window: Window) -> Interval:
-    call, started, ended, *_, rare = row
-    return started, ended if rare.stream is None else ended_at(rare.stream, call.hold, ended, window)
+    _, started, ended, _, _, rare, span = row
+    return started, ended if rare.stream is None else ended_at(rare.stream, span, ended, window)
 
 
 def _busy_by_hold(rows: list[Row], window: Window) -> dict[int, float]:
     found: dict[int, list[Interval]] = {}
     for row in rows:
-        found.setdefault(id(row[0].hold), []).append(_interval(row, window))
+        hold = row[-1].hold if row[-1] is not None else None
+        found.setdefault(id(hold), []).append(_interval(row, window))
     return {key: _union(busy) for key, busy in found.items()}
 
 

@@ -205,17 +205,18 @@ def record(
         seat: Seat | None = None if pooled is None else pooled.record_info.get(SEAT)
         link = None if seat is None else seat.link
         known = None if link is None else link.calls.get(statement)
-        if known is None and (connections.tap_of(context).own or not context.root_connection._allow_autobegin):
-            return  # of the profiler, or of SQLAlchemy on a new connection
+        if known is None:
+            if connections.tap_of(context).own or not context.root_connection._allow_autobegin:
+                return  # of the profiler, or of SQLAlchemy on a new connection
+            link = connections.link_of(context._dbapi_connection, started)
         first = windows[0]
         stack = first.capture.sites.stack(_SKIP, statement)
         single = context.execute_style is _SINGLE and parameters is not _NOTHING
         call: Call | None = None
-        if link is not None and known is not None and single:
+        if known is not None and single:
             call, options, compiled = known
             if (
-                call.span is not link.span
-                or call.window != first.serial
+                call.window != first.serial
                 or call.ignores is not scope.ignores
                 or (call.stack is not stack and not _is_same(call.stack, stack))
                 or (not call.tap.is_async and call.blocking is not _on_a_loop())
@@ -226,7 +227,8 @@ def record(
             ):
                 call = None
         if call is None:
-            call = _call(context, statement, stack, scope, first, started, single)
+            call = _call(context, statement, stack, scope, first, link if single else None)
+        span = None if link is None else link.span or _span(link, context, call.tap, started, stack)
         seconds = ended - started
         if error is None:
             rows = cursor.rowcount
@@ -236,7 +238,7 @@ def record(
         else:
             rows = -1
             rare = Rare(stream, _failed(error, call))
-        row = (call, started, ended, rows, binds_of(parameters) if single else NONE, rare)
+        row = (call, started, ended, rows, binds_of(parameters) if single else NONE, rare, span)
         for window in windows:
             if not window.closed:
                 # As `Window.add` does, without the price of a call per statement.
@@ -254,23 +256,15 @@ def record(
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _call(
-    context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, started: float, single: bool
-) -> Call:
-    """Note the call that a statement is the first of."""
+def _call(context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, link: Link | None) -> Call:
+    """Note the call that a statement is the first of; a connection that is given remembers it."""
     tap = connections.tap_of(context)
-    link = connections.link_of(context._dbapi_connection, started)
-    span = hold = None
-    if link is not None:
-        hold = link.hold
-        span = link.span or _span(link, context, tap, started, stack)
     many = context.execute_style is not _SINGLE
     if many and len(sql) >= _LONG_TEXT:
         sql = _kept(first.rows, sql)
     subject = orm.subject(context)
-    blocking = not tap.is_async and _on_a_loop()
-    call = Call(sql, stack, tap, many, subject, span, hold, blocking, False, scope.ignores, first.serial)
-    if single and link is not None:
+    call = Call(sql, stack, tap, many, subject, not tap.is_async and _on_a_loop(), False, scope.ignores, first.serial)
+    if link is not None:
         # What is loaded for an object holds on to it.
         options = context.execution_options.get(LOAD_OPTIONS) if subject is None else _NOTHING
         if len(link.calls) >= MAX_CALLS:
@@ -324,8 +318,8 @@ def _span(link: Link, context: Any, tap: Tap, started: float, stack: tuple[Any, 
     """Note the transaction that begins with a statement."""
     isolation = context.root_connection.get_execution_options().get("isolation_level")
     isolation = isolation or context.dialect._on_connect_isolation_level or ""
-    span = link.span = Span(tap, started, stack, autocommit=isolation.upper() == "AUTOCOMMIT")
     hold = link.hold
+    span = link.span = Span(tap, started, stack, hold, autocommit=isolation.upper() == "AUTOCOMMIT")
     hold.tap = hold.tap or tap
     hold.stack = hold.stack or stack
     return span

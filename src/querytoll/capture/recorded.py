@@ -59,8 +59,7 @@ class Recorded(Sequence[Statement]):
         counts: rows of each; -1 where they are not known.
         binds: of each.
         odd: by place.
-        numbers: of transactions, by the id of the span.
-        runs: calls, and how many statements of each follow one another.
+        runs: calls, how many statements of each follow one another, and the number of their transaction.
         uniform: all have the same call.
         plain: none is a batch or an eager load, or has an ignore.
         ignored: one has an ignore.
@@ -78,7 +77,6 @@ class Recorded(Sequence[Statement]):
         "counts",
         "elapsed",
         "ignored",
-        "numbers",
         "odd",
         "plain",
         "runs",
@@ -86,13 +84,10 @@ class Recorded(Sequence[Statement]):
         "uniform",
     )
 
-    def __init__(
-        self, numbers: dict[int, int], dependencies: Collection[Function] = (), max_sql_length: int = 20_000
-    ) -> None:
+    def __init__(self, dependencies: Collection[Function] = (), max_sql_length: int = 20_000) -> None:
         """Begin with none.
 
         Args:
-            numbers: of transactions.
             dependencies: functions that ran before the endpoint, for it.
             max_sql_length: characters that a `Statement` has of its text.
         """
@@ -102,8 +97,7 @@ class Recorded(Sequence[Statement]):
         self.counts: list[int] = []
         self.binds: list[Binds] = []
         self.odd: dict[int, Odd] = {}
-        self.numbers = numbers
-        self.runs: list[tuple[Call, int]] = []
+        self.runs: list[tuple[Call, int, int | None]] = []
         self.uniform = self.plain = True
         self.ignored = self.blocking = False
         self._dependencies = dependencies
@@ -122,8 +116,7 @@ class Recorded(Sequence[Statement]):
         if self._made is not None or isinstance(at, slice) or self._asked == _MAX_ASKED:
             return self.all()[at]
         self._asked += 1
-        odd = self.odd.get(at % len(self.calls)) if self.odd else None
-        return self._statement(self.calls[at], self.started[at], self.elapsed[at], self.counts[at], self.binds[at], odd)
+        return self._statement(at, self._transactions()[at])
 
     def __iter__(self) -> Iterator[Statement]:
         return iter(self.all())
@@ -143,10 +136,15 @@ class Recorded(Sequence[Statement]):
     def all(self) -> tuple[Statement, ...]:
         """Return them, made now if nobody has asked before."""
         if self._made is None:
-            columns = zip(self.calls, self.started, self.elapsed, self.counts, self.binds, strict=True)
-            odd, made = self.odd, self._statement
-            self._made = tuple([made(*each, odd.get(place)) for place, each in enumerate(columns)])
+            made = self._statement
+            self._made = tuple([made(at, number) for at, number in enumerate(self._transactions())])
         return self._made
+
+    def _transactions(self) -> Sequence[int | None]:
+        """Return the number of each one's transaction."""
+        if len(self.runs) == 1:
+            return (self.runs[0][2],) * len(self.calls)
+        return [number for _, size, number in self.runs for _ in range(size)]
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return one field of all statements."""
@@ -161,7 +159,9 @@ class Recorded(Sequence[Statement]):
             return tuple(self.elapsed)
         if name == "rows":
             return tuple([count if count >= 0 else None for count in self.counts])
-        if name in ("sql", "transaction", "phase") or self.odd:
+        if name == "transaction":
+            return tuple(self._transactions())
+        if name in ("sql", "phase") or self.odd:
             return tuple(map(attrgetter(name), self.all()))
         return (getattr(_USUAL, name),) * len(self.calls)
 
@@ -169,18 +169,18 @@ class Recorded(Sequence[Statement]):
         """Return the rows of all statements, as far as they are known."""
         return sum(self.counts) if -1 not in self.counts else sum([count for count in self.counts if count > 0])
 
-    def _statement(
-        self, call: Call, started: float, elapsed: float, count: int, binds: Binds, odd: Odd | None
-    ) -> Statement:
+    def _statement(self, at: int, transaction: int | None) -> Statement:
+        call, count = self.calls[at], self.counts[at]
+        odd = self.odd.get(at % len(self.calls)) if self.odd else None
         phase, stall, streamed, error, entities, size = odd or (None, 0.0, False, None, None, None)
-        digest, digests, values = binds
+        digest, digests, values = self.binds[at]
         return new(
             Statement,
             (
                 call.sql[: self._max_sql_length],
                 call.shape,
-                started,
-                elapsed,
+                self.started[at],
+                self.elapsed[at],
                 stall,
                 count if count >= 0 else None,
                 call.many,
@@ -189,7 +189,7 @@ class Recorded(Sequence[Statement]):
                 call.relation,
                 call.load,
                 digest,
-                self.numbers.get(id(call.span)),
+                transaction,
                 phase or phase_of(call.stack, self._dependencies, detached=call.detached),
                 error,
                 call.tap.name,

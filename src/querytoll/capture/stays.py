@@ -33,11 +33,11 @@ class Tap:
 
 
 class Span:
-    """A transaction while it runs; moments in seconds of the monotonic clock."""
+    """A transaction while it runs, on a connection's stay; moments in seconds of the monotonic clock."""
 
-    __slots__ = ("autocommit", "began", "ended", "ending", "outcome", "stack", "tap")
+    __slots__ = ("autocommit", "began", "ended", "ending", "hold", "outcome", "stack", "tap")
 
-    def __init__(self, tap: Tap, began: float, stack: tuple[Site, ...], *, autocommit: bool) -> None:
+    def __init__(self, tap: Tap, began: float, stack: tuple[Site, ...], hold: Hold, *, autocommit: bool) -> None:
         self.tap = tap
         self.began = began
         self.ended: float | None = None
@@ -45,6 +45,7 @@ class Span:
         self.outcome: Outcome = "autocommit" if autocommit else "open"
         self.autocommit = autocommit
         self.stack = stack
+        self.hold = hold
 
 
 class Hold:

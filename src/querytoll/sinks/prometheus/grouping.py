@@ -55,19 +55,22 @@ def _of_columns(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
     groups: list[list[Any]] = []
     known: dict[tuple[int, str], list[Any]] = {}
     elapsed, counts, at = recorded.elapsed, recorded.counts, 0
-    for call, size in recorded.runs:
-        shape, engine, end = call.shape, call.tap.name, at + size
-        rows = counts[at] if size == 1 else sum(counts[at:end])
-        if rows < 0 or (size > 1 and -1 in counts[at:end]):
-            rows = sum([count for count in counts[at:end] if count > 0])
+    for call, size, _ in recorded.runs:
+        shape, engine = call.shape, call.tap.name
+        if size == 1:
+            seconds, rows = [elapsed[at]], counts[at]
+        else:
+            seconds, rows = elapsed[at : at + size], sum(counts[at : at + size])
+        if rows < 0 or (size > 1 and -1 in counts):
+            rows = sum([count for count in counts[at : at + size] if count > 0]) if size > 1 else 0
         key = (id(shape), engine)
         if key in known:
             group = known[key]
-            group[2] += elapsed[at:end]
+            group[2] += seconds
             group[3] += rows
         else:
-            group = known[key] = [shape, engine, elapsed[at:end], rows]
+            group = known[key] = [shape, engine, seconds, rows]
             groups.append(group)
-        at = end
+        at += size
     failed = [recorded[place] for place, odd in recorded.odd.items() if odd.error is not None] if recorded.odd else []
     return groups, failed
