@@ -81,6 +81,8 @@ class CallSites:
         self._kinds: dict[str, int] = {}
         # The code object is kept with its sites: its id must not be reused while it is a key.
         self._sites: dict[tuple[int, int], tuple[Site, CodeType]] = {}
+        # Its sites are kept with a stack, for the same reason.
+        self._stacks: dict[tuple[int, ...], tuple[Site, ...]] = {}
         self._ways: dict[tuple[object, ...], Way] = {}
         self._last: dict[str, Way] = {}
         self._characters = 0
@@ -156,7 +158,7 @@ class CallSites:
         return tuple(steps), False
 
     def _walk(self, frame: FrameType | None) -> tuple[bool, tuple[Site, ...]]:
-        """Return whether the frame's own greenlet runs application code, and the stack."""
+        """Return whether the frame's own greenlet runs application code, and the stack: of equal sites the same one."""
         found: list[Site] = []
         ended = self._collect(frame, found)
         inside = bool(found)
@@ -164,7 +166,13 @@ class CallSites:
         while greenlet is not None and not ended:
             ended = self._collect(greenlet.gr_frame, found)
             greenlet = greenlet.parent
-        return inside, tuple(found)
+        key = tuple(map(id, found))
+        stack = self._stacks.get(key)
+        if stack is None:
+            if len(self._stacks) >= _MAX_WAYS:
+                self._stacks.clear()
+            stack = self._stacks[key] = tuple(found)
+        return inside, stack
 
     def _collect(self, frame: FrameType | None, found: list[Site]) -> bool:
         """Append the application's frames of one greenlet; True where the stack ends with them."""

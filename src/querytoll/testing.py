@@ -651,7 +651,7 @@ def _parts(window: Window) -> Iterator[Window]:
     """Yield what a recording saw of each request, and what it saw outside of requests, as windows of their own."""
     rows: dict[int, list[Row]] = {}
     for row in window.rows:
-        rows.setdefault(row[0].window, []).append(row)
+        rows.setdefault(row[-1], []).append(row)
     holders = {hold.holder.serial: hold.holder for hold in window.holds if isinstance(hold.holder, Window)}
     for serial in {**rows, **holders}:
         holder = holders.get(serial, window)

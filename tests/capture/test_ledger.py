@@ -34,7 +34,7 @@ class Entry:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        call, self.started, self.ended, self.rows, _, rare, self.span = row
+        call, self.started, self.ended, self.rows, _, rare, self.span, _, _ = row
         self.sql, self.stack, self.tap = call.sql, call.stack, call.tap
         self.detached = call.detached
         self.hold = None if self.span is None else self.span.hold
@@ -84,7 +84,6 @@ def _call(draw: st.DrawFn) -> Call:
         draw(st.sampled_from(STACKS)),
         draw(st.sampled_from((TAP, ASYNC))),
         detached=draw(st.integers(0, 5)) == 0,
-        window=1,
     )
 
 
@@ -94,7 +93,7 @@ def _entry(draw: st.DrawFn, window: Window, calls: list[Call], spans: list[Span 
     stream = _stream(draw, ended) if draw(st.integers(0, 3)) == 0 else None
     rare = PLAIN if stream is None else Rare(stream)
     call, span = draw(st.sampled_from(calls)), draw(st.sampled_from(spans))
-    return Entry((call, started, ended, draw(st.integers(-1, 3)), NONE, rare, span))
+    return Entry((call, started, ended, draw(st.integers(-1, 3)), NONE, rare, span, (), 1))
 
 
 def _stream(draw: st.DrawFn, opened: float) -> Stream:

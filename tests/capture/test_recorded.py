@@ -14,7 +14,7 @@ from querytoll.capture.calls import Call
 from querytoll.capture.recorded import Odd, Recorded
 from querytoll.capture.stays import Tap
 from querytoll.fingerprint import shape
-from querytoll.model import Site, Statement
+from querytoll.model import Ignore, Site, Statement
 
 TAP: Final = Tap("shop", is_async=True)
 HERE: Final = Site("/app/orders.py", 7, "show")
@@ -29,11 +29,12 @@ def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
     size = draw(st.integers(1, 12))
     recorded = Recorded({(SESSION.file, SESSION.function)}, 10)
     while len(recorded.calls) < size:
-        run = draw(st.sampled_from(known)), draw(st.integers(1, 3)), draw(st.sampled_from([None, 0, 1]))
+        number, ignores = draw(st.sampled_from([None, 0, 1])), draw(st.sampled_from([(), (Ignore("r", "why"),)]))
+        run = draw(st.sampled_from(known)), draw(st.integers(1, 3)), number, ignores, draw(st.integers(1, 2))
         recorded.runs.append(run)
         recorded.calls += [run[0]] * run[1]
     size = len(recorded.calls)
-    transactions = [number for _, times, number in recorded.runs for _ in range(times)]
+    runs = [run for run in recorded.runs for _ in range(run[1])]
     recorded.started += [draw(st.floats(0, 9)) for _ in range(size)]
     recorded.elapsed += [draw(st.floats(0, 9)) for _ in range(size)]
     recorded.counts += [draw(st.integers(-1, 3)) for _ in range(size)]
@@ -56,14 +57,14 @@ def recordings(draw: st.DrawFn) -> tuple[Recorded, tuple[Statement, ...]]:
             relation=call.relation,
             load=call.load,
             binds=recorded.binds[place][0],
-            transaction=transactions[place],
+            transaction=runs[place][2],
             phase="response" if place in odd else "dependency" if SESSION in call.stack else "endpoint",
             error="42P01" if place in odd else None,
             engine="shop",
             blocking=call.blocking,
             detached=False,
-            ignored=(),
-            window=7,
+            ignored=runs[place][3],
+            window=runs[place][4],
             bind_digests=(1, 2),
             bind_count=2,
             entities=3 if place in odd else None,
@@ -81,7 +82,6 @@ def _call(draw: st.DrawFn) -> Call:
         TAP,
         many=draw(st.booleans()),
         blocking=draw(st.booleans()),
-        window=7,
     )
     call.read()
     call.relation, call.load = draw(st.sampled_from([(None, None), ("Order.items", "lazy")]))

@@ -546,7 +546,7 @@ INJECTIONS: dict[str, tuple[Any, str]] = {
     "span": (listeners, "_span"),
     "binds": (listeners, "binds_of"),
     "tap": (connections, "tap_of"),
-    "link": (connections, "link_of"),
+    "call": (listeners, "_call"),
     "call site": (CallSites, "stack"),
     "subject": (orm, "subject"),
     "only": (Window, "sees"),
@@ -569,6 +569,19 @@ def faulty(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
     monkeypatch.setattr(connections.faults, "_logged", set())
     yield made
     assert all("requests go on" in record.getMessage() for record in caplog.get_records("call"))
+
+
+@pytest.mark.drivers("sqlite")
+async def test_a_fault_of_ours_on_a_connection_that_was_out_before(
+    database: Database, faulty: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not known of it is made at its first statement, which runs whatever becomes of that."""
+    with of(database.engine()).connect() as connection:
+        monkeypatch.setattr(connections, "link_of", explode)
+        with Watch(faulty) as seen:
+            assert connection.scalar(text("SELECT 1")) == 1
+    assert seen.statements == ()
+    assert faulty.faults.counts["capture"] == 1
 
 
 @pytest.mark.drivers("asyncpg", "psycopg", "sqlite")

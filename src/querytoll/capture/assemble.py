@@ -15,7 +15,7 @@ from querytoll.capture.stays import Span
 from querytoll.capture.stream import Stream
 from querytoll.capture.window import Window
 from querytoll.fingerprint import shape
-from querytoll.model import Checkout, Loaded, Phase, Site, Statement, Trace, Transaction, Unread
+from querytoll.model import Checkout, Ignore, Loaded, Phase, Site, Statement, Trace, Transaction, Unread
 
 
 @dataclass(slots=True)
@@ -102,22 +102,24 @@ def _recorded(
     runs = recorded.runs
     last: Call | None = None
     before: Span | None = None
+    ignored: tuple[Ignore, ...] = ()
+    window_of = 0
     ordinal: int | None = None
     reached, busy, mark = float("-inf"), 0.0, 0
     control = waits = False
-    for call, started, ended, count, binds, rare, span in rows:
-        if call is not last or span is not before:
+    for call, started, ended, count, binds, rare, span, ignores, serial in rows:
+        if call is not last or span is not before or serial != window_of or ignores is not ignored:
             if last is not None and not control:
-                runs.append((last, len(calls) - mark, ordinal))
+                runs.append((last, len(calls) - mark, ordinal, ignored, window_of))
             if call is not last and last is not None:
                 recorded.uniform = False
             mark = len(calls)
-            last, before = call, span
+            last, before, ignored, window_of = call, span, ignores, serial
             control = _is_control(call)
             ordinal = ledger.pass_by(span, control)
-            if call.many or call.ignores or call.load == "eager":
+            if call.many or ignores or call.load == "eager":
                 recorded.plain = False
-                recorded.ignored = recorded.ignored or call.ignores != ()
+                recorded.ignored = recorded.ignored or ignores != ()
             if call.blocking:
                 recorded.blocking = True
             waits = stalls != [] and call.tap.is_async
@@ -138,8 +140,8 @@ def _recorded(
             counts.append(count)
             values.append(binds)
     if last is not None and not control:
-        runs.append((last, len(calls) - mark, ordinal))
-    for _, size, number in runs:
+        runs.append((last, len(calls) - mark, ordinal, ignored, window_of))
+    for _, size, number, _, _ in runs:
         if number is not None:
             ledger.counts[number] += size
     ledger.busy, ledger.reached = busy, reached

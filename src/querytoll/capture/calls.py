@@ -14,9 +14,7 @@ from querytoll.model import Ignore, Load, Shape, Site
 
 
 class Call:
-    """What executions of a statement share that one line sends over one connection.
-
-    All but their times, rows, values and transactions.
+    """A statement as one line sends it to one engine; made once, however often it is sent.
 
     Attributes:
         sql: the text sent to the driver.
@@ -26,15 +24,12 @@ class Call:
         tap: its engine.
         blocking: a synchronous driver on the thread of a running event loop.
         detached: its request had ended.
-        ignores: rules that are ignored around it.
-        window: serial number of its unit of work.
         shape, relation, load: as in `Statement`, once it is read.
     """
 
     __slots__ = (
         "blocking",
         "detached",
-        "ignores",
         "load",
         "many",
         "relation",
@@ -43,7 +38,6 @@ class Call:
         "stack",
         "subject",
         "tap",
-        "window",
     )
 
     shape: Shape
@@ -57,8 +51,6 @@ class Call:
         subject: Subject | None = None,
         blocking: bool = False,
         detached: bool = False,
-        ignores: tuple[Ignore, ...] = (),
-        window: int = 0,
     ) -> None:
         self.sql = sql
         self.stack = stack
@@ -67,8 +59,6 @@ class Call:
         self.subject = subject
         self.blocking = blocking
         self.detached = detached
-        self.ignores = ignores
-        self.window = window
         self.relation: str | None = None
         self.load: Load | None = None
 
@@ -105,9 +95,12 @@ class Rare(NamedTuple):
 
 PLAIN: Final = Rare()
 
-Row = tuple[Call, float, float, int, Binds, Rare, Span | None]
+Row = tuple[Call, float, float, int, Binds, Rare, Span | None, tuple[Ignore, ...], int]
 """A statement as it was seen: its call, when it started and ended on the monotonic clock, its rows (-1: unknown), its
-values, what few have, and the transaction on a connection that is known.
+values, what few have, the transaction on a connection that is known, the rules that are ignored around it, and the
+serial number of its unit of work.
 
 A plain tuple: a named one costs as much again as the rest of its recording.
 """
+SPAN: Final = 6
+"""Place of the transaction."""

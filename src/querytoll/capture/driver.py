@@ -82,7 +82,7 @@ def _record(
         return
     many = name == "executemany"
     stack = windows[0].capture.sites.stack(3)
-    call = Call(query, stack, _TAP, many=many, ignores=scope.ignores, window=windows[0].serial)
+    call = Call(query, stack, _TAP, many=many)
     binds = NONE if many else binds_of(args)
     row: Row = (
         call,
@@ -92,6 +92,8 @@ def _record(
         binds,
         PLAIN if error is None else Rare(error=code_of(error)),
         None,
+        scope.ignores,
+        windows[0].serial,
     )
     for window in windows:
         if not window.closed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from querytoll.capture.calls import Row
+from querytoll.capture.calls import SPAN, Row
 from querytoll.capture.recorded import new
 from querytoll.capture.stalls import Interval
 from querytoll.capture.stays import Hold, Span
@@ -105,7 +105,7 @@ def ended_at(stream: Stream, span: Span | None, ended: float, window: Window) ->
 
 def busy_so_far(window: Window) -> float:
     """Return the seconds in which statements, commits and rollbacks ran."""
-    spans = {id(row[-1]): row[-1] for row in window.rows if row[-1] is not None}
+    spans = {id(row[SPAN]): row[SPAN] for row in window.rows if row[SPAN] is not None}
     return _union([*intervals(window.rows, window), *endings(spans.values())])
 
 
@@ -120,14 +120,15 @@ def endings(spans: Iterable[Span]) -> list[Interval]:
 
 
 def _interval(row: Row, window: Window) -> Interval:
-    _, started, ended, _, _, rare, span = row
+    _, started, ended, _, _, rare, span, *_ = row
     return started, ended if rare.stream is None else ended_at(rare.stream, span, ended, window)
 
 
 def _busy_by_hold(rows: list[Row], window: Window) -> dict[int, float]:
     found: dict[int, list[Interval]] = {}
     for row in rows:
-        hold = row[-1].hold if row[-1] is not None else None
+        span = row[SPAN]
+        hold = None if span is None else span.hold
         found.setdefault(id(hold), []).append(_interval(row, window))
     return {key: _union(busy) for key, busy in found.items()}
 

@@ -10,7 +10,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterable
-from operator import is_
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -22,11 +21,10 @@ from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
 from querytoll.capture.calls import PLAIN, Call, Rare, Row
 from querytoll.capture.failure import annotate, code_of
-from querytoll.capture.orm import LOAD_OPTIONS
 from querytoll.capture.pools import SEAT, Seat
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, get_scope
-from querytoll.capture.stays import MAX_CALLS, Link, Span, Tap
+from querytoll.capture.stays import MAX_CALLS, MAX_TEXT, Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import Window, detached, everywhere
 from querytoll.model import Site
@@ -192,43 +190,32 @@ def record(
 ) -> None:
     """Add what ran to the windows that see it.
 
-    A loop makes one call, however often it turns: the connection remembers it, and here is made sure that everything
-    about it is as it was.
+    What is the same whenever a line sends a statement is remembered: the call.
     """
     windows = scope.windows
     try:
         if everywhere or not scope.plain:
             windows = _seeing(scope, context)
-        if not windows:
-            return
+        tap = connections.tap_of(context)
+        if not windows or tap.own or not context.root_connection._allow_autobegin:
+            return  # nobody looks; it is the profiler's own; it is SQLAlchemy's, on a new connection
+        first = windows[0]
+        stack = first.capture.sites.stack(_SKIP, statement)
+        subject = orm.subject(context)
+        single = context.execute_style is _SINGLE and parameters is not _NOTHING
+        call = tap.calls.get((statement, id(stack))) if single else None
+        if (
+            call is None
+            or (subject is not call.subject and subject != call.subject)
+            or (not tap.is_async and call.blocking is not _on_a_loop())
+        ):
+            call = _call(context, statement, stack, tap, subject, first, single)
         pooled = context._dbapi_connection._connection_record
         seat: Seat | None = None if pooled is None else pooled.record_info.get(SEAT)
         link = None if seat is None else seat.link
-        known = None if link is None else link.calls.get(statement)
-        if known is None:
-            if connections.tap_of(context).own or not context.root_connection._allow_autobegin:
-                return  # of the profiler, or of SQLAlchemy on a new connection
+        if link is None:
             link = connections.link_of(context._dbapi_connection, started)
-        first = windows[0]
-        stack = first.capture.sites.stack(_SKIP, statement)
-        single = context.execute_style is _SINGLE and parameters is not _NOTHING
-        call: Call | None = None
-        if known is not None and single:
-            call, options, compiled = known
-            if (
-                call.window != first.serial
-                or call.ignores is not scope.ignores
-                or (call.stack is not stack and not _is_same(call.stack, stack))
-                or (not call.tap.is_async and call.blocking is not _on_a_loop())
-                or (
-                    (compiled is not context.compiled or options is not context.execution_options.get(LOAD_OPTIONS))
-                    and orm.subject(context) != call.subject
-                )
-            ):
-                call = None
-        if call is None:
-            call = _call(context, statement, stack, scope, first, link if single else None)
-        span = None if link is None else link.span or _span(link, context, call.tap, started, stack)
+        span = None if link is None else link.span or _span(link, context, tap, started, stack)
         seconds = ended - started
         if error is None:
             rows = cursor.rowcount
@@ -238,7 +225,8 @@ def record(
         else:
             rows = -1
             rare = Rare(stream, _failed(error, call))
-        row = (call, started, ended, rows, binds_of(parameters) if single else NONE, rare, span)
+        binds = binds_of(parameters) if single else NONE
+        row = (call, started, ended, rows, binds, rare, span, scope.ignores, first.serial)
         for window in windows:
             if not window.closed:
                 # As `Window.add` does, without the price of a call per statement.
@@ -250,32 +238,25 @@ def record(
                 row = detached(windows, row)
         if seconds >= first.capture.sampler_seconds:
             given = None if parameters is _NOTHING else parameters
-            sample(Slow(first, call, started, ended, rare.error, cursor, given, context))
+            sample(Slow(first, call, started, ended, rare.error, scope.ignores, cursor, given, context))
     except Exception as fault:
         if windows:
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _call(context: Any, sql: str, stack: tuple[Site, ...], scope: Scope, first: Window, link: Link | None) -> Call:
-    """Note the call that a statement is the first of; a connection that is given remembers it."""
-    tap = connections.tap_of(context)
+def _call(
+    context: Any, sql: str, stack: tuple[Site, ...], tap: Tap, subject: orm.Subject | None, first: Window, single: bool
+) -> Call:
+    """Note the call that a statement is the first of."""
     many = context.execute_style is not _SINGLE
     if many and len(sql) >= _LONG_TEXT:
         sql = _kept(first.rows, sql)
-    subject = orm.subject(context)
-    call = Call(sql, stack, tap, many, subject, not tap.is_async and _on_a_loop(), False, scope.ignores, first.serial)
-    if link is not None:
-        # What is loaded for an object holds on to it.
-        options = context.execution_options.get(LOAD_OPTIONS) if subject is None else _NOTHING
-        if len(link.calls) >= MAX_CALLS:
-            link.calls.clear()
-        link.calls[sql] = (call, options, context.compiled)
+    call = Call(sql, stack, tap, many, subject, not tap.is_async and _on_a_loop())
+    if single and len(sql) <= MAX_TEXT:
+        if len(tap.calls) >= MAX_CALLS:
+            tap.calls.clear()
+        tap.calls[sql, id(stack)] = call
     return call
-
-
-def _is_same(stack: tuple[Site, ...], other: tuple[Site, ...]) -> bool:
-    """Tell whether stacks have the same sites; those of two instructions of a line are equal, and are not the same."""
-    return len(stack) == len(other) and all(map(is_, stack, other))
 
 
 def _on_a_loop() -> bool:

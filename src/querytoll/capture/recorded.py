@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, overload
 
 from querytoll.capture.binds import Binds
 from querytoll.capture.calls import Call
-from querytoll.model import Phase, Site, Statement
+from querytoll.model import Ignore, Phase, Site, Statement
 
 new: Final = tuple.__new__
 """To call a named tuple's class, names and all, costs five times as much; the fields are in the class's order."""
@@ -18,6 +18,8 @@ _MAX_ASKED: Final = 8
 
 Function = tuple[str, str]
 """File and qualified name."""
+Run = tuple[Call, int, int | None, tuple[Ignore, ...], int]
+"""Statements that follow one another: their call, how many, number of the transaction, ignores and window."""
 
 
 class Odd(NamedTuple):
@@ -40,9 +42,8 @@ _OF_CALLS: Final = {
     "engine": attrgetter("tap.name"),
     "blocking": attrgetter("blocking"),
     "detached": attrgetter("detached"),
-    "ignored": attrgetter("ignores"),
-    "window": attrgetter("window"),
 }
+_OF_RUNS: Final = {"transaction": 2, "ignored": 3, "window": 4}
 _OF_BINDS: Final = {"binds": itemgetter(0), "bind_digests": itemgetter(1), "bind_count": itemgetter(2)}
 _USUAL: Final = Odd("endpoint")
 
@@ -59,7 +60,7 @@ class Recorded(Sequence[Statement]):
         counts: rows of each; -1 where they are not known.
         binds: of each.
         odd: by place.
-        runs: calls, how many statements of each follow one another, and the number of their transaction.
+        runs: those that follow one another with the same call, transaction, ignores and window, as `Run`.
         uniform: all have the same call.
         plain: none is a batch or an eager load, or has an ignore.
         ignored: one has an ignore.
@@ -97,7 +98,7 @@ class Recorded(Sequence[Statement]):
         self.counts: list[int] = []
         self.binds: list[Binds] = []
         self.odd: dict[int, Odd] = {}
-        self.runs: list[tuple[Call, int, int | None]] = []
+        self.runs: list[Run] = []
         self.uniform = self.plain = True
         self.ignored = self.blocking = False
         self._dependencies = dependencies
@@ -115,8 +116,10 @@ class Recorded(Sequence[Statement]):
     def __getitem__(self, at: int | slice) -> Statement | tuple[Statement, ...]:
         if self._made is not None or isinstance(at, slice) or self._asked == _MAX_ASKED:
             return self.all()[at]
+        if not -len(self.calls) <= at < len(self.calls):
+            raise IndexError("there are not so many statements")
         self._asked += 1
-        return self._statement(at, self._transactions()[at])
+        return self._statement(at, self._run_of(at % len(self.calls)))
 
     def __iter__(self) -> Iterator[Statement]:
         return iter(self.all())
@@ -136,15 +139,23 @@ class Recorded(Sequence[Statement]):
     def all(self) -> tuple[Statement, ...]:
         """Return them, made now if nobody has asked before."""
         if self._made is None:
-            made = self._statement
-            self._made = tuple([made(at, number) for at, number in enumerate(self._transactions())])
+            runs = (run for run in self.runs for _ in range(run[1]))
+            self._made = tuple([self._statement(at, run) for at, run in enumerate(runs)])
         return self._made
 
-    def _transactions(self) -> Sequence[int | None]:
-        """Return the number of each one's transaction."""
+    def _run_of(self, at: int) -> Run:
+        """Return the run that a statement is of."""
+        for run in self.runs:
+            at -= run[1]
+            if at < 0:
+                return run
+        raise IndexError
+
+    def _of_runs(self, at: int) -> Sequence[Any]:
+        """Return a field of each one's run."""
         if len(self.runs) == 1:
-            return (self.runs[0][2],) * len(self.calls)
-        return [number for _, size, number in self.runs for _ in range(size)]
+            return (self.runs[0][at],) * len(self.calls)
+        return [run[at] for run in self.runs for _ in range(run[1])]
 
     def column(self, name: str) -> tuple[Any, ...]:
         """Return one field of all statements."""
@@ -159,8 +170,8 @@ class Recorded(Sequence[Statement]):
             return tuple(self.elapsed)
         if name == "rows":
             return tuple([count if count >= 0 else None for count in self.counts])
-        if name == "transaction":
-            return tuple(self._transactions())
+        if name in _OF_RUNS:
+            return tuple(self._of_runs(_OF_RUNS[name]))
         if name in ("sql", "phase") or self.odd:
             return tuple(map(attrgetter(name), self.all()))
         return (getattr(_USUAL, name),) * len(self.calls)
@@ -169,8 +180,9 @@ class Recorded(Sequence[Statement]):
         """Return the rows of all statements, as far as they are known."""
         return sum(self.counts) if -1 not in self.counts else sum([count for count in self.counts if count > 0])
 
-    def _statement(self, at: int, transaction: int | None) -> Statement:
-        call, count = self.calls[at], self.counts[at]
+    def _statement(self, at: int, run: Run) -> Statement:
+        call, _, transaction, ignored, window = run
+        count = self.counts[at]
         odd = self.odd.get(at % len(self.calls)) if self.odd else None
         phase, stall, streamed, error, entities, size = odd or (None, 0.0, False, None, None, None)
         digest, digests, values = self.binds[at]
@@ -195,8 +207,8 @@ class Recorded(Sequence[Statement]):
                 call.tap.name,
                 call.blocking,
                 call.detached,
-                call.ignores,
-                call.window,
+                ignored,
+                window,
                 digests,
                 values,
                 entities,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from querytoll.capture.calls import Call
     from querytoll.capture.window import Window
+    from querytoll.model import Ignore
 
 
 class Slow(NamedTuple):
@@ -17,6 +18,7 @@ class Slow(NamedTuple):
         call: what was sent.
         started, ended: seconds of the monotonic clock.
         error: SQLSTATE, else the name of the exception's class; None on success.
+        ignores: rules that are ignored around it.
         cursor: SQLAlchemy's, open.
         parameters: as the driver got them; of an executemany a list of them.
         context: SQLAlchemy's execution context.
@@ -27,6 +29,7 @@ class Slow(NamedTuple):
     started: float
     ended: float
     error: str | None
+    ignores: tuple[Ignore, ...]
     cursor: Any
     parameters: Any
     context: Any

@@ -9,8 +9,10 @@ from querytoll.model import Outcome, Site
 if TYPE_CHECKING:
     from querytoll.capture.calls import Call
 
-MAX_CALLS: Final = 100
-"""Statements that are remembered of a connection while it is checked out."""
+MAX_CALLS: Final = 2_000
+"""Calls that are remembered of an engine."""
+MAX_TEXT: Final = 4_000
+"""Characters of a text that is."""
 
 
 class Holder(Protocol):
@@ -22,14 +24,19 @@ class Holder(Protocol):
 
 
 class Tap:
-    """What is known of an engine: kept on its dialect, which all connections of the engine share."""
+    """What is known of an engine: kept on its dialect, which all connections of the engine share.
 
-    __slots__ = ("is_async", "name", "own")
+    Attributes:
+        calls: what is sent to it, by the text and the id of the stack; the call keeps its stack.
+    """
+
+    __slots__ = ("calls", "is_async", "name", "own")
 
     def __init__(self, name: str, *, is_async: bool, own: bool = False) -> None:
         self.name = name
         self.is_async = is_async
         self.own = own
+        self.calls: dict[tuple[str, int], Call] = {}
 
 
 class Span:
@@ -67,16 +74,10 @@ class Hold:
 
 
 class Link:
-    """A checked-out connection's hold and its open transaction; lives in the connection's seat.
+    """A checked-out connection's hold and its open transaction; lives in the connection's seat."""
 
-    Attributes:
-        calls: the last of each statement, `MAX_CALLS` at most, with the options and the compiled statement that
-            SQLAlchemy had for it: with the same ones, it loads the same.
-    """
-
-    __slots__ = ("calls", "hold", "span")
+    __slots__ = ("hold", "span")
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
         self.span: Span | None = None
-        self.calls: dict[str, tuple[Call, object, object]] = {}

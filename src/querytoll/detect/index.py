@@ -114,7 +114,7 @@ class Index:
         self.failing, self.blocking, self.ignored = False, recorded.blocking, recorded.ignored
         self.plain = recorded.plain
         runs: list[Run] = []
-        for call, size, _ in recorded.runs:
+        for call, size, _, _, _ in recorded.runs:
             runs.append((call.sql, call.shape, call.stack, call.relation, size))
         self._lay_out(runs)
 

@@ -38,7 +38,7 @@ from querytoll.explain.ports import port_of, run
 from querytoll.explain.scan import scan
 from querytoll.explain.worker import Worker
 from querytoll.fingerprint import shape
-from querytoll.model import Finding, Plan, PlanSource, Report, Shape, Trace
+from querytoll.model import Finding, Ignore, Plan, PlanSource, Report, Shape, Trace
 from querytoll.settings import Settings
 
 Outcome = Literal["captured", "cached", "refused", "budget", "timeout", "error"]
@@ -75,6 +75,7 @@ class Sample:
     """A statement whose plan is being made; its parameters are in `wanted`, and gone with it."""
 
     call: Call
+    ignores: tuple[Ignore, ...]
     what: Shape
     window: int
     seconds: float
@@ -160,7 +161,7 @@ class Sampler:
             self._asking.release()
 
     def _sample(self, slow: Slow, what: Shape, seconds: float) -> None:
-        sample = Sample(slow.call, what, slow.window.serial, seconds, slow.window.began)
+        sample = Sample(slow.call, slow.ignores, what, slow.window.serial, seconds, slow.window.began)
         if slow.context.dialect.name == "sqlite":
             self._sample_sqlite(slow, sample)
             return
@@ -337,7 +338,7 @@ class Sampler:
     def _deliver(self, sample: Sample, plan: Plan, findings: Iterable[Finding]) -> None:
         site = sample.call.stack[0] if sample.call.stack else None
         flip = self.flips.note(plan, sample.seconds, site, sample.what.summary)
-        ignored = {each.rule for each in sample.call.ignores}
+        ignored = {each.rule for each in sample.ignores}
         placed = [
             dataclasses.replace(finding, site=site, summary=sample.what.summary)
             for finding in (*findings, *((flip,) if flip else ()))

@@ -121,7 +121,7 @@ class Watch:
         window.close()
         test = self.test
         with self._lock:
-            self._requested.update(row[0].window for row in window.rows)
+            self._requested.update(row[-1] for row in window.rows)
         if test is None or not test.watched:
             return
         trace = assemble(window, request)
@@ -179,7 +179,7 @@ class Watch:
 
     def _keep(self, window: Window, test: Test) -> None:
         own = copy.copy(window)
-        own.rows = [row for row in window.rows if row[0].window not in self._requested]
+        own.rows = [row for row in window.rows if row[-1] not in self._requested]
         own.holds = [hold for hold in window.holds if hold.holder is window]
         found = self._findings(assemble(own), test) if self.scope != "requests" else []
         trace = assemble(window)

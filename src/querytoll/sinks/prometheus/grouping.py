@@ -55,7 +55,7 @@ def _of_columns(recorded: Recorded) -> tuple[list[list[Any]], list[Any]]:
     groups: list[list[Any]] = []
     known: dict[tuple[int, str], list[Any]] = {}
     elapsed, counts, at = recorded.elapsed, recorded.counts, 0
-    for call, size, _ in recorded.runs:
+    for call, size, _, _, _ in recorded.runs:
         shape, engine = call.shape, call.tap.name
         if size == 1:
             seconds, rows = [elapsed[at]], counts[at]
