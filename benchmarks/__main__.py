@@ -44,7 +44,7 @@ class Effort:
     databases: tuple[str, ...] = DATABASES
     rounds: int = 7
     seconds: float = 0.2
-    seeds: int = 2
+    seeds: int = 5
     statements: int = 400
     requests: int = 20_000
     repetitions: int = 15
@@ -52,7 +52,7 @@ class Effort:
 
 FULL: Final = Effort()
 QUICK: Final = Effort(
-    ("orm",), (POSTGRES,), rounds=2, seconds=0.05, seeds=1, statements=100, requests=1_000, repetitions=3
+    ("orm",), (POSTGRES,), rounds=2, seconds=0.05, seeds=3, statements=100, requests=1_000, repetitions=3
 )
 
 

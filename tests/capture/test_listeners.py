@@ -709,8 +709,9 @@ async def test_a_window_lets_go_of_its_entries_when_it_is_assembled(database: Da
     assert (seen.window.rows, seen.window.holds) == ([], [])
 
 
-def test_the_listeners_are_the_cheap_ones(unattached: None, sqlite_url: str) -> None:
+def test_the_listeners_are_the_cheap_ones(unattached: None, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No cursor or connection event is listened to: those switch on SQLAlchemy's slow path for every statement."""
+    monkeypatch.setattr(Engine, "_has_events", False)  # whoever has listened to all engines has left it switched on
     engine = create_engine(sqlite_url)
     attach()
     attach([engine])
