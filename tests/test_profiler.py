@@ -1036,3 +1036,27 @@ def test_a_forked_worker_profiles_on_its_own() -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [count for _, count in lines] == ["1", "1"]
     assert len({id for id, _ in lines}) == 2
+
+
+def test_costs_that_two_threads_tell_are_told_once() -> None:
+    """Whoever comes second finds them told, and loses nothing of what others cost."""
+
+    class Meter:
+        def __init__(self) -> None:
+            self.told: list[float] = []
+
+        def __call__(self, report: Report) -> None: ...
+        def internal_error(self, part: Part) -> None: ...
+        def spent(self, part: Part, seconds: float) -> None:
+            self.told.append(seconds)
+
+    meter = Meter()
+    profiler = Profiler(Settings(), sinks=[meter])
+    costs, others = profiler._request_costs, profiler._other_costs
+    costs.traces, costs.elapsed, costs.detect, others.detect = 1, 1.0, 2e-3, 9e-4
+    profiler._account(costs)
+    profiler._account(costs)
+    assert meter.told == [0.0, 2e-3, 0.0]
+    assert profiler._other_costs is others
+    profiler._account(others)
+    assert meter.told[3:] == [0.0, 9e-4, 0.0]

@@ -256,7 +256,7 @@ class Trace(NamedTuple):
         status: the response's status; 500 when the application raised.
         began: wall clock, UTC.
         elapsed: seconds.
-        statements: in the order in which they ended.
+        statements: in the order in which they ended; a sequence that is equal to the tuple of them.
         transactions: in order of their first statement.
         connections: in order of checkout.
         controls: transaction control statements, which are not in `statements`.

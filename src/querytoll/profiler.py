@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -76,7 +77,8 @@ class Profiler:
         self._answer_sinks: list[AnswerSink] = [sink for sink in self._sinks if isinstance(sink, AnswerSink)]
         self._backoff = BackOff(self.settings.sample_rate, self.settings.max_self_share)
         self._busy_sinks: list[BackgroundSink] = [sink for sink in self._sinks if isinstance(sink, BackgroundSink)]
-        self._request_costs = _Costs()
+        self._accounting = Lock()
+        self._request_costs = _Costs(requests=True)
         self._other_costs = _Costs()
         self._max_sql_length = self.settings.max_sql_length
         self._background: dict[Future[None], int] = {}
@@ -270,12 +272,17 @@ class Profiler:
 
     def _account(self, costs: _Costs) -> None:
         """Tell the profiler's own cost, and back off where it is too much."""
-        if costs is self._request_costs:
-            self._request_costs = _Costs()
-            if self._backoff.spent(costs.capture + costs.detect + costs.sinks, costs.elapsed, costs.traces):
-                self._tell_rate()
-        else:
-            self._other_costs = _Costs()
+        with self._accounting:
+            if costs is self._request_costs:
+                self._request_costs = _Costs(requests=True)
+            elif costs is self._other_costs:
+                self._other_costs = _Costs()
+            else:
+                return  # another thread has told them
+        if costs.requests and self._backoff.spent(
+            costs.capture + costs.detect + costs.sinks, costs.elapsed, costs.traces
+        ):
+            self._tell_rate()
         parts: tuple[tuple[Part, float], ...]
         parts = ("capture", costs.capture), ("detect", costs.detect), ("sinks", costs.sinks)
         for meter in self._meters:
@@ -311,6 +318,7 @@ pools.on_fault.append(_tell_shared_fault)
 class _Costs:
     """Traces, their seconds, and the profiler's own seconds for them by part, until somebody is told of them."""
 
+    requests: bool = False
     traces: int = 0
     elapsed: float = 0.0
     capture: float = 0.0

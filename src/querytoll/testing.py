@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import assemble
-from querytoll.capture.calls import Call, Row
+from querytoll.capture.calls import CALL, SERIAL, Call, Row
 from querytoll.capture.scope import current
 from querytoll.detect import Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, QueryAssertionError, WindowError
@@ -196,7 +196,7 @@ class Recording(Reading, AbstractContextManager["Recording"], AbstractAsyncConte
         return super().count + (self.trace.controls + ended if self._controls else 0)
 
     def _judged(self, window: Window) -> Report:
-        self._others = [shape(row[0].sql).summary for row in window.rows if not self._only.lets_pass(row[0])]
+        self._others = [shape(row[CALL].sql).summary for row in window.rows if not self._only.lets_pass(row[CALL])]
         return judged(window, self._settings, self._ignoring, self._only)
 
     def _sees(self) -> bool:
@@ -639,7 +639,7 @@ def judged(window: Window, settings: Settings, ignoring: Ignoring, only: Only = 
     reports = [judge(assemble(request), detectors, faults, ignoring) for request in _parts(window)]
     findings = tuple(finding for report in reports for finding in report.findings)
     if only:
-        window.rows = [row for row in window.rows if only.lets_pass(row[0])]
+        window.rows = [row for row in window.rows if only.lets_pass(row[CALL])]
     trace = assemble(window)
     if only:
         shapes = {statement.fingerprint for statement in trace.statements}
@@ -651,7 +651,7 @@ def _parts(window: Window) -> Iterator[Window]:
     """Yield what a recording saw of each request, and what it saw outside of requests, as windows of their own."""
     rows: dict[int, list[Row]] = {}
     for row in window.rows:
-        rows.setdefault(row[-1], []).append(row)
+        rows.setdefault(row[SERIAL], []).append(row)
     holders = {hold.holder.serial: hold.holder for hold in window.holds if isinstance(hold.holder, Window)}
     for serial in {**rows, **holders}:
         holder = holders.get(serial, window)

@@ -546,7 +546,7 @@ INJECTIONS: dict[str, tuple[Any, str]] = {
     "span": (listeners, "_span"),
     "binds": (listeners, "binds_of"),
     "tap": (connections, "tap_of"),
-    "call": (listeners, "_call"),
+    "call": (listeners, "Call"),
     "call site": (CallSites, "stack"),
     "subject": (orm, "subject"),
     "only": (Window, "sees"),

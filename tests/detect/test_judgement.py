@@ -241,6 +241,15 @@ def test_findings_are_the_same_from_a_layout_that_was_seen_before() -> None:
     assert not faults.counts
 
 
+def test_a_shape_that_was_read_anew_is_no_other() -> None:
+    """Of a text that the fingerprinter has forgotten: the reads are not the source of their own repetition."""
+    anew = dataclasses.replace(SHAPES[0])
+    assert anew is not SHAPES[0]
+    before = read(0)._replace(shape=anew, started=-1.0, rows=9, stack=SITES[:1])
+    (finding,) = judge(trace_of(before, *[read(number) for number in range(5)]), [NPlusOne()], Faults()).findings
+    assert finding.evidence["source"] is None
+
+
 def test_layouts_are_bounded() -> None:
     """Neither endless texts, nor long traces, nor texts with values in them are kept."""
     for number in range(3_000):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Final, NamedTuple
+import weakref
+from typing import Any, Final, NamedTuple
 
 from querytoll.capture.binds import Binds
 from querytoll.capture.orm import Subject, relation
@@ -14,13 +15,14 @@ from querytoll.model import Ignore, Load, Shape, Site
 
 
 class Call:
-    """A statement as one line sends it to one engine; made once, however often it is sent.
+    """A statement as one line sends it to one engine, whatever its times, rows and values.
+
+    Most are made once, however often they are sent: `Tap.calls`.
 
     Attributes:
         sql: the text sent to the driver.
         many: an executemany or insertmanyvalues batch.
         stack: the application's frames.
-        subject: what SQLAlchemy loads by it.
         tap: its engine.
         blocking: a synchronous driver on the thread of a running event loop.
         detached: its request had ended.
@@ -28,6 +30,8 @@ class Call:
     """
 
     __slots__ = (
+        "_property",
+        "_subject",
         "blocking",
         "detached",
         "load",
@@ -36,7 +40,6 @@ class Call:
         "shape",
         "sql",
         "stack",
-        "subject",
         "tap",
     )
 
@@ -56,22 +59,35 @@ class Call:
         self.stack = stack
         self.tap = tap
         self.many = many
-        self.subject = subject
         self.blocking = blocking
         self.detached = detached
         self.relation: str | None = None
         self.load: Load | None = None
+        # What is loaded is the application's: a call that is remembered must not keep its classes.
+        self._subject = subject
+        self._property: weakref.ref[Any] | None = None
+        if subject is not None and subject[1] != "refresh":
+            self._property = weakref.ref(subject[0])
+
+    def loads(self, subject: Subject | None) -> bool:
+        """Tell whether it loads this; of a refresh that is not known."""
+        if subject is None:
+            return self._property is None
+        return self._property is not None and self._property() is subject[0]
 
     def read(self) -> Shape:
         """Find out what it says; left until its window has closed."""
-        self.shape = what = shape(self.sql)
-        if self.subject is not None:
-            self.relation = relation(self.subject)
-            self.load = self.subject[1] if self.relation is not None else None
+        what, subject = shape(self.sql), self._subject
+        if subject is not None:
+            self.relation = relation(subject)
+            self.load = subject[1] if self.relation is not None else None
+        self.shape = what  # the last: for another thread, what has a shape is read
+        self._subject = None
         return what
 
     def outliving(self) -> Call:
         """Return the same, sent after the request had ended."""
+        self.read()
         call = copy.copy(self)
         call.detached = True
         return call
@@ -102,5 +118,7 @@ serial number of its unit of work.
 
 A plain tuple: a named one costs as much again as the rest of its recording.
 """
+CALL: Final = 0
 SPAN: Final = 6
-"""Place of the transaction."""
+SERIAL: Final = 8
+"""Places in a row: of the call, of the transaction, and of the serial number."""

@@ -233,15 +233,17 @@ def _timed_connect(
             if proxy is None:
                 error = sys.exception()
             got = now()
+            # Before others find that nobody waits.
+            others = tuple(returned) if returned else ()
             waiting.pop()
             try:
                 if proxy is None:
-                    _note_failure(state, scope, error, asked, got)
+                    _note_failure(state, scope, error, asked, got, others)
                 else:
                     record = proxy._connection_record
                     seat: Seat | None = record.record_info.get(_SEAT)
                     if seat is not None and seat.given:
-                        _note_checkout(proxy, record, seat, state, scope, asked, got)
+                        _note_checkout(proxy, record, seat, state, scope, asked, got, others)
             except Exception as fault:
                 faults.caught("capture", fault)
             if returned and not waiting:
@@ -253,13 +255,21 @@ def _timed_connect(
 
 
 def _note_checkout(
-    proxy: Any, record: Any, seat: Seat, state: PoolState, scope: Scope | None, asked: float | None, got: float
+    proxy: Any,
+    record: Any,
+    seat: Seat,
+    state: PoolState,
+    scope: Scope | None,
+    asked: float | None,
+    got: float,
+    returned: tuple[Hold, ...] = (),
 ) -> None:
     """Note who has a connection since when.
 
     Args:
         scope: of windows that see it; None where there are none.
         asked: the moment that it was asked for; None where nobody looked then.
+        returned: stays that ended while somebody waited.
     """
     seat.given = False
     if not state.met:
@@ -280,13 +290,18 @@ def _note_checkout(
         hold.stack = window.capture.sites.stack(3, "checkout")
         link = seat.link = Link(hold)
         if got - hold.asked > LONG_WAIT_SECONDS and not seat.new:
-            hold.others = _holders(state, hold)
+            hold.others = _holders(state, hold, returned)
     seat.new = False
     _tell(state, scope, link.hold)
 
 
 def _note_failure(
-    state: PoolState, scope: Scope | None, error: BaseException | None, asked: float, ended: float
+    state: PoolState,
+    scope: Scope | None,
+    error: BaseException | None,
+    asked: float,
+    ended: float,
+    returned: tuple[Hold, ...],
 ) -> None:
     """Note a checkout that got no connection."""
     if state.meters:
@@ -298,15 +313,15 @@ def _note_failure(
     hold.error = code_of(error)
     hold.relation = orm.loading_now()
     if ended - asked > LONG_WAIT_SECONDS:
-        hold.others = _holders(state, hold)
+        hold.others = _holders(state, hold, returned)
     hold.stack = scope.windows[0].capture.sites.stack(3)
     annotate(error, hold.relation, hold.stack[0] if hold.stack else None)
     _tell(state, scope, hold)
 
 
-def _holders(state: PoolState, hold: Hold) -> tuple[Holder, ...]:
+def _holders(state: PoolState, hold: Hold, returned: tuple[Hold, ...]) -> tuple[Holder, ...]:
     """Return who held the pool's connections during a wait."""
-    ended = [each for each in list(state.returned) if each.back is None or each.back >= hold.asked]
+    ended = [each for each in returned if each.back is None or each.back >= hold.asked]
     others = (each.holder for each in (*state.holds(), *ended) if each is not hold)
     return tuple(dict.fromkeys(holder for holder in others if holder is not None))
 

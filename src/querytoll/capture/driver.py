@@ -1,4 +1,4 @@
-"""Statements that the application sends through a raw asyncpg connection, past SQLAlchemy, to entries.
+"""Statements that the application sends through a raw asyncpg connection, past SQLAlchemy, to rows.
 
 SQLAlchemy itself talks to asyncpg through prepared statements, so that nothing is seen twice.
 """

@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect events to entries of the open windows.
+"""SQLAlchemy's dialect events to rows of the open windows.
 
 The dialect events run the driver's call themselves and cost about 2,000 instructions; cursor events cost 37,000,
 because they switch on SQLAlchemy's general event path.
@@ -19,12 +19,12 @@ from sqlalchemy.pool import Pool
 
 from querytoll.capture import connections, driver, orm
 from querytoll.capture.binds import NONE, binds_of
-from querytoll.capture.calls import PLAIN, Call, Rare, Row
+from querytoll.capture.calls import CALL, PLAIN, Call, Rare, Row
 from querytoll.capture.failure import annotate, code_of
 from querytoll.capture.pools import SEAT, Seat
 from querytoll.capture.sampling import Slow
 from querytoll.capture.scope import NOWHERE, Scope, get_scope
-from querytoll.capture.stays import MAX_CALLS, MAX_TEXT, Link, Span, Tap
+from querytoll.capture.stays import MAX_TEXT, Link, Span, Tap
 from querytoll.capture.stream import Stream, is_streamed, timed
 from querytoll.capture.window import Window, detached, everywhere
 from querytoll.model import Site
@@ -203,13 +203,18 @@ def record(
         stack = first.capture.sites.stack(_SKIP, statement)
         subject = orm.subject(context)
         single = context.execute_style is _SINGLE and parameters is not _NOTHING
-        call = tap.calls.get((statement, id(stack))) if single else None
+        key = (statement, id(stack)) if subject is None else (statement, id(stack), id(subject[0]))
+        call = tap.calls.get(key) if single else None
         if (
             call is None
-            or (subject is not call.subject and subject != call.subject)
+            or (subject is not None and not call.loads(subject))
             or (not tap.is_async and call.blocking is not _on_a_loop())
         ):
-            call = _call(context, statement, stack, tap, subject, first, single)
+            call = Call(statement, stack, tap, False, subject, not tap.is_async and _on_a_loop())
+            if not single:
+                _take_for_many(call, context, first)
+            elif len(statement) <= MAX_TEXT and call.loads(subject):
+                tap.remember(key, call)
         pooled = context._dbapi_connection._connection_record
         seat: Seat | None = None if pooled is None else pooled.record_info.get(SEAT)
         link = None if seat is None else seat.link
@@ -224,7 +229,7 @@ def record(
                 rare = Rare(stream, None, *_weight(context, cursor, rows, seconds))
         else:
             rows = -1
-            rare = Rare(stream, _failed(error, call))
+            rare = Rare(stream, _failed(error, subject, stack))
         binds = binds_of(parameters) if single else NONE
         row = (call, started, ended, rows, binds, rare, span, scope.ignores, first.serial)
         for window in windows:
@@ -244,19 +249,11 @@ def record(
             windows[0].capture.faults.caught("capture", fault)
 
 
-def _call(
-    context: Any, sql: str, stack: tuple[Site, ...], tap: Tap, subject: orm.Subject | None, first: Window, single: bool
-) -> Call:
-    """Note the call that a statement is the first of."""
-    many = context.execute_style is not _SINGLE
-    if many and len(sql) >= _LONG_TEXT:
-        sql = _kept(first.rows, sql)
-    call = Call(sql, stack, tap, many, subject, not tap.is_async and _on_a_loop())
-    if single and len(sql) <= MAX_TEXT:
-        if len(tap.calls) >= MAX_CALLS:
-            tap.calls.clear()
-        tap.calls[sql, id(stack)] = call
-    return call
+def _take_for_many(call: Call, context: Any, first: Window) -> None:
+    """Note whether it is a batch."""
+    call.many = context.execute_style is not _SINGLE
+    if call.many and len(call.sql) >= _LONG_TEXT:
+        call.sql = _kept(first.rows, call.sql)
 
 
 def _on_a_loop() -> bool:
@@ -269,7 +266,7 @@ def _seeing(scope: Scope, context: Any) -> tuple[Window, ...]:
 
 def _kept(rows: list[Row], sql: str) -> str:
     """Return an equal text that is kept already: insertmanyvalues makes one of many kilobytes for every batch."""
-    return next((row[0].sql for row in rows[-8:] if row[0].sql == sql), sql)
+    return next((row[CALL].sql for row in rows[-8:] if row[CALL].sql == sql), sql)
 
 
 def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, int]:
@@ -280,8 +277,8 @@ def _weight(context: Any, cursor: Any, rows: int, seconds: float) -> tuple[int, 
     )
 
 
-def _failed(error: BaseException, call: Call) -> str:
-    annotate(error, orm.relation(call.subject), call.stack[0] if call.stack else None)
+def _failed(error: BaseException, subject: orm.Subject | None, stack: tuple[Site, ...]) -> str:
+    annotate(error, orm.relation(subject), stack[0] if stack else None)
     return code_of(error)
 
 

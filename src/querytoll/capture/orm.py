@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from querytoll.model import Load
 
 Subject = tuple[Any, Load]
-
-LOAD_OPTIONS: Final = "_sa_orm_load_options"
-"""Key of SQLAlchemy's execution options: how a query of the ORM loads."""
 
 
 def subject(context: Any) -> Subject | None:
@@ -19,7 +16,7 @@ def subject(context: Any) -> Subject | None:
 
     None for a statement of the application's own. Reads only; naming is left to `relation`, after the request.
     """
-    load = context.execution_options.get(LOAD_OPTIONS)
+    load = context.execution_options.get("_sa_orm_load_options")
     if load is None:
         return None
     try:

@@ -55,14 +55,14 @@ class Recorded(Sequence[Statement]):
     of recording it.
 
     Attributes:
-        calls: of each; those that one line sent have the same.
+        calls: of each.
         started, elapsed: of each.
         counts: rows of each; -1 where they are not known.
         binds: of each.
         odd: by place.
         runs: those that follow one another with the same call, transaction, ignores and window, as `Run`.
-        uniform: all have the same call.
-        plain: none is a batch or an eager load, or has an ignore.
+        uniform: all have the same call, and no transaction control lay between.
+        plain: none, transaction control included, is a batch or an eager load, or has an ignore.
         ignored: one has an ignore.
         blocking: one is of a sync driver on an event loop.
     """
@@ -126,6 +126,12 @@ class Recorded(Sequence[Statement]):
 
     def __eq__(self, other: object) -> bool:
         return self.all() == (other.all() if isinstance(other, Recorded) else other)
+
+    def __add__(self, other: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        return self.all() + tuple(other)
+
+    def __radd__(self, other: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        return tuple(other) + self.all()
 
     def __hash__(self) -> int:
         return hash(self.all())

@@ -27,7 +27,7 @@ class Tap:
     """What is known of an engine: kept on its dialect, which all connections of the engine share.
 
     Attributes:
-        calls: what is sent to it, by the text and the id of the stack; the call keeps its stack.
+        calls: what is sent to it, by the text and the ids of its stack and of what it loads; a call keeps its stack.
     """
 
     __slots__ = ("calls", "is_async", "name", "own")
@@ -36,7 +36,13 @@ class Tap:
         self.name = name
         self.is_async = is_async
         self.own = own
-        self.calls: dict[tuple[str, int], Call] = {}
+        self.calls: dict[tuple[str, *tuple[int, ...]], Call] = {}
+
+    def remember(self, key: tuple[str, *tuple[int, ...]], call: Call) -> None:
+        """Keep a call for the next time."""
+        if len(self.calls) >= MAX_CALLS:
+            self.calls.clear()
+        self.calls[key] = call
 
 
 class Span:

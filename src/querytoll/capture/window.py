@@ -42,7 +42,7 @@ class Capture:
     Args:
         sites: finds the application's frames.
         faults: where exceptions of our own end.
-        max_statements: entries that a window keeps.
+        max_statements: rows that a window keeps.
         only: ids of the dialects to see; None: every engine.
         outlived: told of a window that collected the statements of a task that outlived its request.
         sampler: given the statements that took `sampler_seconds` or longer.
@@ -79,7 +79,7 @@ class Capture:
 
 
 class Window:
-    """Collects entries from open to close; private to its profiler."""
+    """Collects rows from open to close; private to its profiler."""
 
     __slots__ = (
         "_sampler",

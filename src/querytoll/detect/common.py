@@ -132,7 +132,12 @@ def source(group: Group) -> Statement | None:
     unknown: Statement | None = None
     for statement in reversed(statements[max(0, end - _MAX_LOOK_BACK) : end]):
         shape = statement.shape
-        if shape is first.shape or shape.writes or not shape.tables or statement.window != first.window:
+        if (
+            shape.fingerprint == first.fingerprint
+            or shape.writes
+            or not shape.tables
+            or statement.window != first.window
+        ):
             continue
         rows = statement.rows
         if rows is None:

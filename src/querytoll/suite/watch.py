@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from querytoll.capture import Capture, Window, attach, everywhere
 from querytoll.capture.assemble import Request, assemble
+from querytoll.capture.calls import SERIAL
 from querytoll.detect import RULES, Ignoring, default_detectors, judge
 from querytoll.errors import ConfigurationError, Faults
 from querytoll.model import Finding, Kind, Report, Trace
@@ -121,7 +122,7 @@ class Watch:
         window.close()
         test = self.test
         with self._lock:
-            self._requested.update(row[-1] for row in window.rows)
+            self._requested.update(row[SERIAL] for row in window.rows)
         if test is None or not test.watched:
             return
         trace = assemble(window, request)
@@ -179,7 +180,7 @@ class Watch:
 
     def _keep(self, window: Window, test: Test) -> None:
         own = copy.copy(window)
-        own.rows = [row for row in window.rows if row[-1] not in self._requested]
+        own.rows = [row for row in window.rows if row[SERIAL] not in self._requested]
         own.holds = [hold for hold in window.holds if hold.holder is window]
         found = self._findings(assemble(own), test) if self.scope != "requests" else []
         trace = assemble(window)
