@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from tests.capture.watching import Watch
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return create_engine("sqlite://", poolclass=StaticPool)
+def engine() -> Iterator[Engine]:
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -124,10 +126,15 @@ class Orders:
 def test_statements_of_an_unknown_engine_are_told_of_their_own(engine: Engine, capture: Capture) -> None:
     """Two engines remember their calls apart."""
     other = create_engine("sqlite://", poolclass=StaticPool)
-    ask: Callable[[Engine], None] = lambda one: one.connect().execute(text("SELECT 1")).close()  # noqa: E731
     with Watch(capture) as seen:
         for each in (engine, other, engine):
-            ask(each)
+            _ask(each)
     names = [connections.engine_name(each) for each in (engine, other, engine)]
     assert [each.engine for each in seen.statements] == names
     assert set(known(engine).values()).isdisjoint(known(other).values())
+    other.dispose()
+
+
+def _ask(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
